@@ -32,6 +32,8 @@ SETTLING = 60.0
 # A response older than this (seconds) is stale.
 STALE = 60.0
 MOST_COMMENT = 200
+# Prometheus lets an alert last four resend delays or group intervals (seconds).
+LONGEST_ALERT = 1800.0
 MOST_SEEN = 200_000
 # An alert expires after four resend delays, and `settle` is at least two. If the Watchdog was not sent for this
 # share of `settle`, other alerts may have expired.
@@ -182,8 +184,17 @@ class AlertStates:
             self._starts.setdefault(started, self._now())
 
     def _watchdogs(self, answer: AlertmanagerResponse) -> list[ListedAlert]:
-        """Return the Watchdog alerts of the response, one for each Prometheus."""
-        return [one for one in answer.listed.values() if self._is_watchdog(one.alert)]
+        """Return the Watchdog alerts of the response, one for each Prometheus.
+
+        Prometheus sends an alert again long before it expires: after its resend delay, of which `settle` is
+        at least twice. An alert that lasts much longer without being sent again is not from Prometheus.
+        """
+        longest = max(LONGEST_ALERT, 4 * self._settle)
+        return [
+            one
+            for one in answer.listed.values()
+            if self._is_watchdog(one.alert) and one.expires - one.updated <= longest
+        ]
 
     def _incomplete(self) -> str:
         """Return the reason why a missing alert does not count as over; empty if it does."""

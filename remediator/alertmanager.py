@@ -29,6 +29,7 @@ class _AlertDoc(msgspec.Struct, frozen=True, rename="camel"):
     updated_at: str
     fingerprint: str
     status: _AlertStatusDoc
+    ends_at: str = ""
 
 
 class _AlertGroupDoc(msgspec.Struct, frozen=True):
@@ -57,11 +58,13 @@ class ListedAlert:
 
     `silenced_by` has the ids of silences, `inhibited_by` the fingerprints of alerts, and `muted_by`
     the names of time intervals (Alertmanager 0.28 and later). `updated` is when Prometheus last
-    sent the alert (Unix seconds by Alertmanager's clock).
+    sent the alert, and `expires` when the alert ends if it is not sent again (Unix seconds by
+    Alertmanager's clock; 0 if unknown).
     """
 
     alert: Alert
     updated: float
+    expires: float = 0.0
     silenced_by: tuple[str, ...] = ()
     inhibited_by: tuple[str, ...] = ()
     muted_by: tuple[str, ...] = ()
@@ -105,8 +108,9 @@ class AlertmanagerClient(Client):
     async def query_alerts(self) -> AlertmanagerResponse:
         """Query all alerts that are routed to our receivers, including silenced and inhibited alerts.
 
-        One invalid alert fails the whole response, because a skipped alert would count as over. The query is
-        for alert groups, because a time interval mutes the group of a route. Raises HttpError.
+        An alert with an invalid time is kept, because a skipped alert would count as over, and one alert must
+        not hide the others. The query is for alert groups, because a time interval mutes the group of a
+        route. Raises HttpError.
         """
         groups = await self._get(
             f"alerts/groups?{self._query}", list[_AlertGroupDoc], "alerts/groups"
@@ -132,16 +136,24 @@ class AlertmanagerClient(Client):
         }
 
     def _listed(self, one: _AlertDoc) -> ListedAlert:
-        begun = parse_moment(one.starts_at, self.shown)
+        begun = self._time_of(one.starts_at)
         alert = Alert(one.fingerprint, begun, one.starts_at, True, one.labels)
         status = one.status
         return ListedAlert(
             alert,
-            parse_moment(one.updated_at, self.shown),
+            self._time_of(one.updated_at),
+            self._time_of(one.ends_at),
             tuple(status.silenced_by),
             tuple(status.inhibited_by),
             tuple(status.muted_by),
         )
+
+    def _time_of(self, text: str) -> float:
+        """Convert a time of an alert to Unix seconds; 0 if it is invalid, such as a time in year 0."""
+        try:
+            return parse_moment(text, self.shown)
+        except HttpError:
+            return 0.0
 
     async def _get(self, path: str, shape: type[T], what: str) -> T:
         shown = f"{self.shown}/api/v2/{what}"

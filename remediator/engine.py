@@ -20,7 +20,7 @@ from remediator.core.decision import Case
 from remediator.core.events import Event, Kind
 from remediator.core.evidence import Evidence
 from remediator.core.guards import Verdict
-from remediator.core.instruments import EVENTS, instrument
+from remediator.core.instruments import instrument
 from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import IllegalTransition
 from remediator.core.model import Alert, Incident, IncidentState, Playbook, Step, StepRun
@@ -31,9 +31,7 @@ from remediator.core.settle import (
     admit,
     ended_with,
     hand_over,
-    renewed,
     settle,
-    unattended,
     widen,
 )
 from remediator.engine_context import EngineContext, EventAppender
@@ -42,6 +40,7 @@ from remediator.incident_orders import IncidentOrders
 from remediator.journal import JournalDown
 from remediator.notices import group_notice, lane_failed, orphaned
 from remediator.policy import Policy, unconfigured
+from remediator.readmission import has_new_reason
 from remediator.storms import Storms
 
 log = structlog.get_logger("remediator")
@@ -137,16 +136,12 @@ class Engine:
         return len(news)
 
     async def reconsider(self, alerts: Iterable[Alert]) -> None:
-        """Decide again about alerts that fire after a release has expired, or report a new event."""
-        now, pin, state = self._context.now(), self._policy.terms.pin, self._state
+        """Decide again about alerts that were decided on, and have a new reason to be handled."""
+        context, terms = self._context, self._policy.terms
         for alert in alerts:
             found = self._policy.route(alert)
-            if (target := found.target) is None or ended_with(alert, state) is None:
-                continue
-            dated = alert.name in EVENTS
-            event_at = await self._context.senses.event_at(alert, target) if dated else None
-            if unattended(alert, target, state, now, pin) or renewed(
-                alert, target, state, event_at
+            if found.target is not None and await has_new_reason(
+                alert, found.target, self._state, context, terms
             ):
                 self._dispatch(alert, found)
 
@@ -245,6 +240,7 @@ class Engine:
         now = self._context.now()
         dated = last_repaired_at(target, self._state) > 0 or ended_with(alert, self._state)
         event_at = await self._context.senses.event_at(alert, target) if dated else None
+        since = await self._context.senses.active_since(alert) if dated else None
         async with self._decision_lock(target):
             written = admit(
                 alert,
@@ -254,6 +250,7 @@ class Engine:
                 now,
                 self._policy.terms,
                 event_at=event_at,
+                active_since=since,
             )
             await self._journal.append(written)
         if (concerned := holder(target, self._state)) and concerned.target != target:

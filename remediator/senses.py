@@ -153,6 +153,10 @@ class Senses:
         """Return when the event that an alert reports happened (Unix seconds); None if unknown."""
         return await event_time(alert, target, self._sources.sensors)
 
+    async def active_since(self, alert: Alert) -> float | None:
+        """Return the start of the alert's latest episode in Prometheus (Unix seconds); None if unknown."""
+        return await self._sources.sensors.active_since(alert)
+
     def has_active_alert(self, incident: Incident, playbook: Playbook) -> bool:
         """Return whether Alertmanager lists an active alert that supports the playbook."""
         records = (self._sources.journal_state.episodes.get(one.key) for one in incident.alerts)

@@ -180,15 +180,15 @@ class Sensors:
         """
         chosen = self._jobs(jobs)
         found = await self._ask(
-            f"min by (job_id) (time() - training_last_step_timestamp_seconds{chosen})"
+            f"min by (job_id) (training_step_age_seconds{chosen})"
             f" > max by (job_id) (clamp_min(10 * training_step_duration_seconds{chosen}, {STALLED:g}))"
         )
         return bool(found) and {one.labels.get("job_id") for one in found or ()} == set(jobs)
 
     async def last_step(self, jobs: Sequence[str]) -> float | None:
         """Return the oldest of these jobs' last steps (Unix seconds); None if a job does not report it."""
-        metric = "training_last_step_timestamp_seconds"
-        found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
+        age = f"training_step_age_seconds{self._jobs(jobs)}"  # the clock of a job may be wrong
+        found = await self._ask(f"max by (job_id) (timestamp({age}) - {age})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None
 
     async def waiting(self, service: str) -> float | None:

@@ -9,6 +9,7 @@ from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan, step_guards
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
 from remediator.core.ending import beyond_level, give_up, notify_once
+from remediator.core.evidence import AlertStatus
 from remediator.core.guards import Ruling
 from remediator.core.model import OWNER, IncidentState, Level, StepRun, StepState
 from remediator.core.moving import move_jobs, save_checkpoints
@@ -138,13 +139,18 @@ def decide_probation(case: Case) -> Decision:
     watched = incident.reason is Reason.HEALTHY_IN_SERVICE
     # One alert of an event may report several: the time of the latest one counts, not the alert's start.
     new_event = case.facts.event_at is not None and case.facts.event_at > incident.since
-    if new_event or any(episode.starts_at > incident.since for episode in incident.alerts):
+    new_alert = any(episode.starts_at > incident.since for episode in incident.alerts)
+    evidence = case.facts.evidence.standing
+    if new_event or (new_alert and evidence is AlertStatus.ACTIVE):
         # A target with running jobs is not tested under load; it is handled as if newly quarantined.
         state = IncidentState.QUARANTINED if watched else IncidentState.VERIFYING
         return Move(state, Reason.NEW_ALERT)
     if incident.until is not None and case.now < incident.until:
         return Wait(incident.until)
     verdict = step_guards.tests_or_releases(case)
+    if new_alert and evidence is AlertStatus.UNKNOWN:
+        # An alert that Prometheus does not confirm is no reason for a test, and none for a release.
+        verdict = guards.all_of(verdict, guards.alert_active(case.facts.evidence))
     if not verdict.allows:
         return held(verdict)
     run = incident.last(plan.WATCH) if watched else _tested_here(case)

@@ -99,15 +99,20 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
 
 
 def repaired_since_fault(
-    alert: Alert, target: Target, journal_state: JournalState, event_at: float | None = None
+    alert: Alert,
+    target: Target,
+    journal_state: JournalState,
+    event_at: float | None = None,
+    active_since: float | None = None,
 ) -> bool:
     """Return whether the target was repaired after the fault that the alert reports.
 
-    `event_at` is the time of the event, if metrics show it; otherwise the alert's start is used. A
-    repair of the node counts for its GPUs too.
+    `event_at` is the time of the event, if metrics show it. Otherwise the alert's start is used, or
+    `active_since`, the start of its latest episode in Prometheus, if that is later: Alertmanager keeps the
+    earliest start that any sender gave. A repair of the node counts for its GPUs too.
     """
     cured = last_repaired_at(target, journal_state)
-    return cured > 0 and (event_at or alert.starts_at) <= cured
+    return cured > 0 and (event_at or max(alert.starts_at, active_since or 0.0)) <= cured
 
 
 def last_repaired_at(target: Target, journal_state: JournalState) -> float:

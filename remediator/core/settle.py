@@ -18,7 +18,14 @@ from remediator.core.lifecycle import evolve
 from remediator.core.model import Alert, Incident, IncidentState, Level, Playbook, Step, incident_id
 from remediator.core.plan import WOULD
 from remediator.core.reasons import Reason
-from remediator.core.routing import absorbable, covers_gpus, holder, may_act, repaired_since_fault
+from remediator.core.routing import (
+    absorbable,
+    covers_gpus,
+    holder,
+    last_repaired_at,
+    may_act,
+    repaired_since_fault,
+)
 
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
@@ -127,15 +134,19 @@ def admit(
     terms: Terms,
     *,
     event_at: float | None = None,
+    active_since: float | None = None,
 ) -> tuple[Event, ...]:
     """Return the events for a firing alert with a playbook and a target.
 
     These are none for a duplicate, an absorption by an open incident, a suppression, or a new
-    incident. `event_at` is the time of the event that the alert reports, if metrics show it.
+    incident. `event_at` is the time of the event that the alert reports, if metrics show it;
+    `active_since` is the start of the alert's latest episode in Prometheus (Unix seconds).
     """
     record = journal_state.episodes.get(alert.key)
-    again = unattended(alert, target, journal_state, now, terms.pin) or renewed(
-        alert, target, journal_state, event_at
+    again = (
+        unattended(alert, target, journal_state, now, terms.pin)
+        or renewed(alert, target, journal_state, event_at)
+        or reactivated(alert, target, journal_state, active_since)
     )
     if record is not None and not record.undecided and not again:
         return ()
@@ -151,7 +162,7 @@ def admit(
         or _replaces_scale_in(playbook, current, terms.shrinking)
     ):
         return (events.absorbed(current.id, current.target, episode, now),)
-    if not again and repaired_since_fault(alert, target, journal_state, event_at):
+    if not again and repaired_since_fault(alert, target, journal_state, event_at, active_since):
         cured = f"{target} was repaired after {alert.name} began, so the alert is ignored."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
     opening = open_incident(alert, target, playbook, journal_state, now, terms)
@@ -190,6 +201,19 @@ def renewed(
     if ended is None or ended.reason is not Reason.READMITTED or event_at is None:
         return False
     return event_at > ended.since + NEWER and holder(target, journal_state) is None
+
+
+def reactivated(
+    alert: Alert, target: Target, journal_state: JournalState, active_since: float | None
+) -> bool:
+    """Return whether an alert that was ignored as older than a repair has become active after the repair."""
+    record = journal_state.episodes.get(alert.key)
+    cured = last_repaired_at(target, journal_state)
+    if record is None or not record.suppressed or record.incident is not None:
+        return False
+    return (
+        alert.starts_at <= cured < (active_since or 0.0) and holder(target, journal_state) is None
+    )
 
 
 def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tuple[Event, ...]:

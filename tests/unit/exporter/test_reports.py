@@ -324,11 +324,11 @@ def test_what_a_training_job_wrote_before_the_disk_was_full_is_unknown(
     write(tmp_path, "train-a", TRAINING)
     write(tmp_path, "etl@pipeline", PIPELINE)
     collector = ProgressCollector(tmp_path)
-    room = {"f_bavail": 16, "f_frsize": 4096, "f_files": 100, "f_favail": 1}
+    room = {"f_flag": 0, "f_bavail": 16, "f_frsize": 4096, "f_files": 100, "f_favail": 1}
     with monkeypatch.context() as disk:
         disk.setattr(os, "statvfs", lambda _: SimpleNamespace(**room | missing))
         page = shown(collector)
-        assert rejected(page) == {"full": 1}
+        assert rejected(page) == {"unwritable": 1}
         assert ("training_running", ("train-a",)) not in page
         assert any("etl" in labels for _, labels in page)
         disk.setattr(os, "statvfs", lambda _: SimpleNamespace(**room))

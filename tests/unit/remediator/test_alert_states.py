@@ -325,6 +325,17 @@ def test_a_fingerprint_that_belongs_to_another_alert_confirms_nothing(asked: Ask
     assert not asked.states.confirmed(other)
 
 
+@pytest.mark.parametrize(("lasts", "counts"), [(240.0, True), (3600.0, False)])
+def test_a_watchdog_that_lasts_longer_than_prometheus_lets_it_is_not_from_prometheus(
+    asked: Asked, lasts: float, counts: bool
+) -> None:
+    """Somebody posted it by hand, and it would stop all alerts from counting as over."""
+    other = replace(WATCHDOG, fingerprint="f0", labels={**WATCHDOG.labels, "prometheus": "old"})
+    asked.fake.listed["f0"] = ListedAlert(other, NOW - 150, NOW - 150 + lasts)
+    found = asked.evidence(GPU_LOST).standing
+    assert found is (AlertStatus.UNKNOWN if counts else AlertStatus.OVER)
+
+
 def test_a_prometheus_that_stops_sending_ends_no_alert(asked: Asked) -> None:
     """Alerts of fast rules expire in Alertmanager before the Watchdog does."""
     asked.fake.listed[WATCHDOG.fingerprint] = ListedAlert(WATCHDOG, NOW - 0.79 * 180)

@@ -60,7 +60,7 @@ def test_an_answer_holds_the_alerts_and_the_start_and_unknown_fields_are_ignored
     labels = {"alertname": "GpuLost", "node": "node2", "gpu": "3"}
     one = Alert("a1b2", 1795341600.123, "2026-11-22T10:00:00.123Z", True, labels)
     assert answer(server) == AlertmanagerResponse(
-        {"a1b2": ListedAlert(one, 1795341601.0)}, 1795338000.0
+        {"a1b2": ListedAlert(one, 1795341601.0, 1795341900.123)}, 1795338000.0
     )
 
 
@@ -98,8 +98,6 @@ def test_an_alert_that_one_of_two_routes_sends_to_us_is_active(server: FakeHttpS
     "changes",
     [
         {"startsAt": None},
-        {"startsAt": "yesterday"},
-        {"startsAt": "2026-11-22T10:00:00"},
         {"labels": {"a": 1}},
         {"status": None},
         {"status": {"silencedBy": []}},
@@ -112,6 +110,17 @@ def test_one_unreadable_alert_fails_the_whole_answer(
     told(server, lists=groups(alert("good"), alert() | changes))
     with pytest.raises(HttpError, match=r"an unexpected body|expected a time"):
         answer(server)
+
+
+@pytest.mark.parametrize("begun", ["0000-01-01T00:00:00.000Z", "2026-11-22T10:00:00"])
+def test_an_alert_with_an_impossible_time_hides_no_other_alert(
+    server: FakeHttpServer, begun: str
+) -> None:
+    told(server, lists=groups(alert("good"), alert("odd") | {"startsAt": begun}))
+    listed = answer(server).listed
+    assert listed["good"].active
+    assert listed["odd"].alert.starts_at == 0
+    assert listed["odd"].alert.starts_text == begun
 
 
 @pytest.mark.parametrize("status", [{}, {"uptime": "soon"}, [], {"uptime": 5}])

@@ -12,7 +12,16 @@ from remediator.core.facts import Stops, TargetJob
 from remediator.core.journal_state import JournalState, Pin
 from remediator.core.model import FaultClass, IncidentState, Level, Playbook, ScalePlan
 from remediator.core.reasons import Reason
-from remediator.core.settle import Terms, admit, hand_over, renewed, settle, unattended, widen
+from remediator.core.settle import (
+    Terms,
+    admit,
+    hand_over,
+    reactivated,
+    renewed,
+    settle,
+    unattended,
+    widen,
+)
 from tests.unit.remediator.core.examples import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
@@ -95,6 +104,28 @@ def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
     fresh = _receive(journal_state, alert("GpuLost", at=NOW + 50), GPU, playbook, NOW + 60)
     assert Kind.INCIDENT_OPENED is fresh[0].kind
     assert fresh[0].data["recurrence"] == 1
+
+
+def test_an_alert_whose_sender_gives_an_early_start_is_handled_once_it_begins_in_prometheus(
+    alert, playbook
+) -> None:
+    """Alertmanager keeps the earliest start that any sender gave."""
+    forged = alert("GpuHung", at=NOW - 100)
+    terms = Terms(Level.REPAIR)
+    for before, repaired_later in ((NOW + 30, False), (None, True), (NOW - 50, True)):
+        state = JournalState()
+        state.cured[GPU] = NOW
+        state.apply(events.alert_received(forged, GPU, NOW + 60, "test"))
+        written = admit(forged, GPU, playbook, state, NOW + 60, terms, active_since=before)
+        for event in written:
+            state.apply(event)
+        assert (_kinds(written) == [Kind.SUPPRESSED]) is repaired_later
+        if repaired_later:
+            assert admit(forged, GPU, playbook, state, NOW + 90, terms, active_since=before) == ()
+            assert not reactivated(forged, GPU, state, before)
+            assert reactivated(forged, GPU, state, NOW + 80)
+            again = admit(forged, GPU, playbook, state, NOW + 90, terms, active_since=NOW + 80)
+            assert _kinds(again)[0] is Kind.INCIDENT_OPENED
 
 
 def test_an_alert_that_comes_while_the_cure_is_told_opens_an_incident_of_its_own(

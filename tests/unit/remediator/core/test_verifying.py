@@ -9,7 +9,8 @@ import pytest
 from fleetmedic.kernel.labels import Target
 from remediator.core import events, plan
 from remediator.core.decide import decide
-from remediator.core.decision import Wait
+from remediator.core.decision import Hold, Wait
+from remediator.core.evidence import OVER, unknown
 from remediator.core.facts import (
     EVERYTHING,
     Stops,
@@ -25,8 +26,8 @@ from tests.unit.remediator.core.examples import GPU, NODE, NOW, RUNNING
 
 def test_a_test_that_could_not_tell_is_neither_healed_nor_sick(incident, case, after) -> None:
     one = incident(IncidentState.VERIFYING)
-    unknown = after(one, decide(case(one)).step, done=False)
-    decision = decide(case(unknown))
+    untold = after(one, decide(case(one)).step, done=False)
+    decision = decide(case(untold))
     assert (decision.state, decision.reason) == (IncidentState.ESCALATED, Reason.UNVERIFIABLE)
 
 
@@ -76,6 +77,21 @@ def test_a_new_alert_on_probation_is_answered_by_a_test(incident, case, alert) -
     )
     old = replace(one, alerts=(episode_of(alert(at=NOW - 40), NOW),))
     assert isinstance(decide(case(old)), Wait)
+
+
+def test_a_new_alert_on_probation_that_prometheus_does_not_confirm_causes_no_test_and_no_release(
+    incident, case, alert, after
+) -> None:
+    from remediator.core.events import episode_of
+
+    doubt = unknown("Prometheus does not fire it.")
+    new = (episode_of(alert(at=NOW), NOW),)
+    one = incident(IncidentState.PROBATION, until=NOW + 900, alerts=new)
+    assert isinstance(decide(case(one, evidence=doubt)), Wait)
+    due = replace(one, until=NOW - 1)
+    held = decide(case(due, evidence=doubt))
+    assert (type(held), held.reason) == (Hold, Reason.ALERT_UNCONFIRMED)
+    assert decide(case(due, evidence=OVER)).step.action == "verify"
 
 
 def test_a_test_that_fails_on_probation_begins_with_the_rung_that_was_not_tried(

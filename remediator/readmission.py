@@ -1,0 +1,32 @@
+"""Finds alerts that were decided on, but must be decided on again."""
+
+from __future__ import annotations
+
+from fleetmedic.kernel.labels import Target
+from remediator.core.instruments import EVENTS
+from remediator.core.journal_state import JournalState
+from remediator.core.model import Alert
+from remediator.core.routing import last_repaired_at
+from remediator.core.settle import Terms, ended_with, reactivated, renewed, unattended
+from remediator.engine_context import EngineContext
+
+
+async def has_new_reason(
+    alert: Alert, target: Target, state: JournalState, context: EngineContext, terms: Terms
+) -> bool:
+    """Return whether a firing alert must be decided on again.
+
+    This is so if a person's release of the target has expired, if the alert reports a new event, or if
+    it was ignored as older than a repair and became active in Prometheus after the repair.
+    """
+    record = state.episodes.get(alert.key)
+    if record is not None and record.suppressed and last_repaired_at(target, state) > 0:
+        since = await context.senses.active_since(alert)
+        if reactivated(alert, target, state, since):
+            return True
+    if ended_with(alert, state) is None:
+        return False
+    event_at = await context.senses.event_at(alert, target) if alert.name in EVENTS else None
+    return unattended(alert, target, state, context.now(), terms.pin) or renewed(
+        alert, target, state, event_at
+    )
