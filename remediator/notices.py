@@ -13,14 +13,17 @@ from remediator.core.reasons import Reason
 from remediator.core.settle import Settled
 from remediator.messages import group_body, incident_body
 
+MOST_NAMED = 5
+
 
 def group_notice(
     incident: Incident, settled: Settled, journal_state: JournalState, limits: Limits, now: float
 ) -> tuple[Event, ...]:
     """Return one notification for a cause that holds many incidents for long, such as a pause or a silence.
 
-    A cause without an identifier of its own is notified at most once an hour. A storm is notified when it
-    begins.
+    A pause, a silence or a window has an identifier of its own, and is notified once. Another cause, such as
+    missing sensor data, is notified once an hour, and again for incidents that it holds since. A storm is
+    notified when it begins.
     """
     hold = settled.hold
     if hold is None or not hold.group or incident.level is Level.OBSERVE:
@@ -29,23 +32,37 @@ def group_notice(
         incident.held_since is None
         or incident.held is not hold.reason
         or hold.reason is Reason.STORM
+        or now - incident.held_since < limits.notice
     ):
         return ()
-    key = hold.group if "/" in hold.group else f"{hold.group}/{int(now // 3600)}"
-    if now - incident.held_since < limits.notice or key in journal_state.groups:
+    own_identifier = "/" in hold.group
+    group = hold.group if own_identifier else f"{hold.group}/{int(now // 3600)}"
+    before = journal_state.groups.get(group)
+    covered = journal_state.covered.get(group, frozenset())
+    if before is not None and (
+        own_identifier or incident.id in covered or now - before < limits.notice
+    ):
         return ()
     # Two silences, or two windows, have one reason and two texts.
     waiting = [
         one
         for one in journal_state.open_incidents()
-        if one.held is hold.reason and ("/" not in hold.group or one.held_text == hold.text)
+        if one.held is hold.reason
+        and one.id not in covered
+        and (not own_identifier or one.held_text == hold.text)
     ]
-    op = op_id(key, "held", 1)
-    count = f"{len(waiting)} incidents wait" if len(waiting) != 1 else "1 incident waits"
-    body = group_body(
-        f"{count}: {hold.text}", key, op, len(waiting), [one.target for one in waiting]
+    op = op_id(group, "held", 1 if before is None else int(now))
+    more = "" if before is None else "more "
+    count = (
+        f"{len(waiting)} {more}incidents wait" if len(waiting) != 1 else f"1 {more}incident waits"
     )
-    return (events.notified(now, op, body, group=key),)
+    named = ", ".join(str(one.target) for one in waiting[:MOST_NAMED])
+    named += ", ..." if len(waiting) > MOST_NAMED else ""
+    body = group_body(
+        f"{count} ({named}): {hold.text}", group, op, len(waiting), [one.target for one in waiting]
+    )
+    members = () if own_identifier else tuple(one.id for one in waiting)
+    return (events.notified(now, op, body, group=group, members=members),)
 
 
 def lane_failed(

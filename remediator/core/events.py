@@ -6,7 +6,7 @@ that an event can be restored from its journal record without loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -188,15 +188,19 @@ def notified(
     incident: Incident | None = None,
     occasion: str = "",
     group: str = "",
+    members: Sequence[str] = (),
 ) -> Event:
     """Return the event that queues a notification.
 
     `body` is sent to each address until it is delivered or expires. `group` identifies a common
-    cause of many incidents, such as a pause or a storm; only one message is sent for it.
+    cause of many incidents, such as a pause or a storm; only one message is sent for it and the
+    incidents `members`.
     """
     data: dict[str, Any] = {"occasion": occasion, "op_id": op_id, "body": dict(body)}
     if group:
         data["group"] = group
+    if members:
+        data["members"] = list(members)
     identity, target = (incident.id, str(incident.target)) if incident else (None, None)
     return Event(Kind.NOTIFIED, at, identity, target, Reason.NOTIFIED, str(body["text"]), data)
 

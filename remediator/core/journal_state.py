@@ -114,6 +114,8 @@ class JournalState:
         self.storm_ended: dict[str, float] = {}
         self.outbox: dict[str, Message] = {}
         self.groups: dict[str, float] = {}
+        # The incidents of which people were notified together, by the common cause.
+        self.covered: dict[str, frozenset[str]] = {}
         self.last_at = 0.0
         self.seq = 0
 
@@ -202,7 +204,10 @@ class JournalState:
             return
         self.outbox[data["op_id"]] = Message(data["op_id"], event.at, data["body"])
         if data.get("group"):
-            self.groups[data["group"]] = event.at
+            group = data["group"]
+            self.groups[group] = event.at
+            if "members" in data:
+                self.covered[group] = self.covered.get(group, frozenset()) | set(data["members"])
 
     def _record_delivery(self, event: Event) -> None:
         message = self.outbox.get(event.data["op_id"])

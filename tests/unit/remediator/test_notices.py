@@ -51,7 +51,9 @@ def test_what_holds_many_incidents_is_told_once_with_their_number_and_targets() 
     assert told.kind is Kind.NOTIFIED
     assert told.data["group"] == "pause/7"
     body = told.data["body"]
-    assert body["text"].startswith("2 incidents wait: alice paused all actions")
+    assert body["text"].startswith(
+        "2 incidents wait (gpu/node1/3, gpu/node1/4): alice paused all actions"
+    )
     assert body["targets"] == ["gpu/node1/3", "gpu/node1/4"]
     journal_state.apply(told)
     assert _notice(journal_state, one) == ()
@@ -74,7 +76,7 @@ def test_what_another_silence_holds_is_not_counted() -> None:
 def test_a_single_incident_is_told_of_as_one() -> None:
     journal_state = JournalState()
     (told,) = _notice(journal_state, _held(journal_state))
-    assert told.text.startswith("1 incident waits: ")
+    assert told.text.startswith("1 incident waits (gpu/node1/3): ")
 
 
 @pytest.mark.parametrize(("since", "told"), [(120.0, True), (119.9, False)])
@@ -94,6 +96,31 @@ def test_a_cause_without_a_name_of_its_own_is_told_once_an_hour() -> None:
     assert _notice(journal_state, one, blind, hour + 2999) == ()
     (second,) = _notice(journal_state, one, blind, hour + 3000)
     assert second.data["op_id"] != first.data["op_id"]
+
+
+def test_incidents_that_the_same_cause_holds_later_are_told_of_too() -> None:
+    journal_state = JournalState()
+    hour = NOW - NOW % 3600 + 600
+    blind = Hold(
+        Reason.ALERT_UNCONFIRMED, "Alertmanager does not answer.", group="alert_unconfirmed"
+    )
+
+    def held(target: str, since: float) -> Incident:
+        return _held(
+            journal_state, Target.parse(target), since=since, reason=Reason.ALERT_UNCONFIRMED
+        )  # fmt: skip
+
+    first = held("node1/3", hour - 200)
+    (told,) = _notice(journal_state, first, blind, hour)
+    journal_state.apply(told)
+    late = held("node2/1", hour + 10)
+    later = held("node3/1", hour + 100)
+    assert _notice(journal_state, late, blind, hour + 119) == ()
+    (more,) = _notice(journal_state, late, blind, hour + 130)
+    assert more.text.startswith("2 more incidents wait (gpu/node2/1, gpu/node3/1): Alertmanager")
+    journal_state.apply(more)
+    for one in (first, late, later):
+        assert _notice(journal_state, one, blind, hour + 600) == ()
 
 
 def test_nothing_is_told_of_what_has_no_group_or_is_no_longer_the_reason() -> None:
