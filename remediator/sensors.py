@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,18 +66,26 @@ class Sensors:
         self._rules_asked = -1e9
 
     async def exporters_up(self) -> dict[str, bool] | None:
-        """Return for each node whether the last scrape of its exporter succeeded; None if unknown."""
+        """Return for each node whether the last scrape of an exporter of it succeeded; None if unknown."""
         if self._prometheus is None:
             return None
         if time.monotonic() - self._exporters.asked > TTL:
             self._exporters.asked = time.monotonic()
             found = await self._ask("up" + self._of(job="node"))
-            names = [one.labels.get("node", "") for one in found or () if one.value == 1]
-            self._exporters.doubled = frozenset(one for one in names if names.count(one) > 1)
+            responding = Counter(
+                one.labels.get("node", "") for one in found or () if one.value == 1
+            )
+            self._exporters.doubled = frozenset(
+                node for node, count in responding.items() if count > 1
+            )
+            # A node with a target that is left over is up while its exporter responds.
             self._exporters.up = (
                 None
                 if found is None
-                else {one.labels.get("node", ""): one.value == 1 for one in found}
+                else {
+                    node: node in responding
+                    for node in {one.labels.get("node", "") for one in found}
+                }
             )
         return self._exporters.up or None
 

@@ -263,7 +263,8 @@ def test_two_exporters_that_answer_as_one_node_are_seen() -> None:
 
     answers = Answers({"up{": [of("a", "1", 1), of("a", "2", 1), of("b", "3", 1), of("b", "4", 0)]})
     one = sensors(answers)
-    run(one.exporters_up())
+    found = run(one.exporters_up())
+    assert found == {"a": True, "b": True}, "a target that is left over does not make its node down"
     assert (one.doubled("a"), one.doubled("b"), one.doubled("c")) == (True, False, False)
 
 
