@@ -170,19 +170,21 @@ class LocalCluster:
             self._job_op(op_id, "signal", job, done=live is None, answer=live is not None)
             return live is not None
 
-    def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...] = ()) -> bool:
+    def restart(
+        self, job_id: str, *, op_id: str, exclude: tuple[Target, ...] = (), always: bool = False
+    ) -> bool:
         """Stop a job and restart it on other GPUs from its checkpoint; returns whether a restart is needed.
 
-        The restart does not count as a failure. The job's state is MOVING until it runs again. Without
-        `exclude`, its current GPUs are avoided. Does nothing if the job has ended, or uses none of the excluded
-        targets.
+        The restart does not count as a failure. The job's state is MOVING until it runs again. Does
+        nothing if the job has ended, or uses none of the excluded targets. Without `exclude` or with `always`,
+        it restarts in any case, and avoids its current GPUs: it uses them again only if nothing else fits.
         """
         about = " ".join([job_id, *sorted(map(str, exclude))])
         with self.store.write() as db:
             job = self.job(job_id)
             if (before := store_writes.recorded_answer(db, op_id, "restart", about)) is not None:
                 return bool(int(before))
-            needed = needs_restart(db, job, exclude)
+            needed = needs_restart(db, job, () if always else exclude)
             self._job_op(op_id, "restart", job, done=not needed, answer=needed, about=about)
             if needed:
                 request_restart(db, job, exclude, time.time())

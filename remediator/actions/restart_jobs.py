@@ -40,7 +40,10 @@ class RestartJobs:
             exclude = await _excluded(job_id, step, tools)
             if not await tools.cluster.restarted(job_id, op_id=f"{step.op_id}-{job_id}"):
                 call = tools.cluster.restart(
-                    job_id, op_id=f"{step.op_id}-{job_id}", exclude=exclude
+                    job_id,
+                    op_id=f"{step.op_id}-{job_id}",
+                    exclude=exclude,
+                    always=step.target.kind is TargetKind.JOB,
                 )
                 await effect(call)
 
@@ -50,11 +53,11 @@ async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]
 
     These are the target and the hardware that other alerts report as unhealthy. A job that the
     cluster has already moved off the target stays where it runs, even if an alert names other
-    hardware there. If the result is empty, the cluster excludes the job's current GPUs or node.
+    hardware there. For an incident about the job itself, nothing is known against its own GPUs.
     """
-    job = await tools.cluster.job(job_id) if step.also else None
     if step.target.kind is TargetKind.JOB:
-        return (*job.places(), *step.also) if job else ()
+        return step.also
+    job = await tools.cluster.job(job_id) if step.also else None
     moved = job is not None and job.running and _left(step.target, job.places())
     return (step.target,) if moved else (step.target, *step.also)
 

@@ -202,11 +202,14 @@ class Cluster(Protocol):
         """Return whether the job has received the signal with this `op_id`."""
         self._lacks("report whether a job was signalled")
 
-    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+    async def restart(
+        self, job_id: str, *, op_id: str, exclude: tuple[Target, ...], always: bool = False
+    ) -> None:
         """Stop a job and restart it elsewhere from its checkpoint, without counting an attempt.
 
-        Returns when the cluster has accepted the request. If `exclude` is empty, the job's current GPUs or node
-        are excluded. A job is not restarted if it has finished or uses nothing that is excluded.
+        Returns when the cluster has accepted the request. A job is not restarted if it has finished or uses
+        nothing that is excluded. If `exclude` is empty or with `always`, it is restarted in any case, on other
+        GPUs if there are some: nothing is known against its current GPUs.
         """
         self._lacks("restart a job")
 

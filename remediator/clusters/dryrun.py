@@ -82,7 +82,9 @@ class DryRunCluster(Cluster):
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
         return self._asked(op_id) or await self._real.signalled(job_id, op_id=op_id)
 
-    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+    async def restart(
+        self, job_id: str, *, op_id: str, exclude: tuple[Target, ...], always: bool = False
+    ) -> None:
         away = ", ".join(str(target) for target in exclude) or "nothing"
         self._record("restart", job_id, op_id, f"start elsewhere, excluding {away}")
 

@@ -112,11 +112,13 @@ class LocalClusterAdapter(Cluster):
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
         return op_id in (await self._ask(lambda c: c.job(job_id))).signals
 
-    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+    async def restart(
+        self, job_id: str, *, op_id: str, exclude: tuple[Target, ...], always: bool = False
+    ) -> None:
         def order(client: embedded.LocalCluster) -> None:
             # `exclude` may have changed since the operation was accepted.
             if op_id not in client.job(job_id).restart_ops:
-                client.restart(job_id, op_id=op_id, exclude=exclude)
+                client.restart(job_id, op_id=op_id, exclude=exclude, always=always)
 
         await self._ask(order)
 

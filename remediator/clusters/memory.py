@@ -203,10 +203,12 @@ class MemoryCluster(Cluster):
         self._job_facts(job_id)
         return op_id in self._taken
 
-    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+    async def restart(
+        self, job_id: str, *, op_id: str, exclude: tuple[Target, ...], always: bool = False
+    ) -> None:
         self._need(Capability.RESTART, "restart a job")
         facts = self._job_facts(job_id)
-        away = frozenset(exclude or facts.places())
+        away = frozenset((*exclude, *facts.places()) if always or not exclude else exclude)
         stays = facts.running and away.isdisjoint(
             {*facts.places(), Target(TargetKind.NODE, facts.node or "")}
         )

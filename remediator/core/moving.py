@@ -173,7 +173,8 @@ def _affected(case: Case) -> tuple[TargetJob, ...]:
 
 def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     """Decide for an incident about a job: restart it, at most as often as the playbook allows."""
-    if case.incident.done("restart_jobs"):
+    restarted = case.incident.done("restart_jobs")
+    if restarted and (case.facts.jobs or not case.facts.known):
         return Move(IncidentState.JOBS_MOVED, Reason.JOB_RESTARTED)
     if not case.facts.known:
         return held(guards.target_known(False))

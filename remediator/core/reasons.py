@@ -146,7 +146,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.ON_PROBATION: "The target is healthy, and stays out of service until its probation ends.",
     Reason.NEW_ALERT: "A new alert arrived during probation: the target is tested again.",
     Reason.READMITTED: "Probation passed: the target is back in service.",
-    Reason.JOB_RESTARTED: "The job was restarted from its checkpoint.",
+    Reason.JOB_RESTARTED: "The job was restarted. If it has a checkpoint, it continues from there.",
     Reason.HEALTHY_IN_SERVICE: "Every alert is resolved, and the metrics stayed healthy while jobs ran.",
     Reason.DEMAND_ROSE: "Demand rose: scale-out replaces scale-in.",
     Reason.RETRIED: "A retry was ordered manually: the playbook starts again.",

@@ -309,6 +309,19 @@ def test_a_job_on_nothing_excluded_is_left_alone(busy_bench: Any) -> None:
     assert train(cluster) == before
 
 
+def test_a_job_on_nothing_excluded_is_restarted_if_it_must_be(busy_bench: Any) -> None:
+    cluster = busy_bench.cluster
+    before = train(cluster)
+    elsewhere = "node2" if before.node == "node1" else "node1"
+    away = (Target.parse(elsewhere),)
+    asyncio.run(cluster.restart("train", op_id="a", exclude=away, always=True))
+    wait(lambda: cluster.restarted("train", op_id="a"))
+    after = train(cluster)
+    assert (after.running, after.restarts) == (True, before.restarts + 1)
+    assert after.node == before.node
+    assert after.places() != before.places()
+
+
 def test_a_restarted_job_is_not_placed_on_what_is_quarantined(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
     before = train(cluster)

@@ -62,3 +62,24 @@ def test_a_release_lets_the_job_return_at_once(waiting: Waiting) -> None:
     waiting.client.quarantine(GPU, op_id="q", owner="us", reason="sick")
     waiting.client.release(GPU, op_id="r", owner="us")
     assert waiting.placed(1.0)
+
+
+def test_a_job_about_which_alone_an_alert_is_returns_if_nothing_else_is_free(
+    tmp_path: Path,
+) -> None:
+    """It is not left without GPUs because an alert accuses hardware that it does not use."""
+    Hardware(tmp_path / "hardware").create(2, 1)
+    client = LocalCluster(tmp_path / "cluster", tmp_path / "hardware")
+    starts = JobStarter(client.store, Layout(tmp_path), Inventory(tmp_path / "hardware"))
+    client.submit(JobSpec("train", ("true",), gpus=1))
+    starts.advance(time.time())
+    node = client.job("train").node
+    other = Target(GPU.kind, "node2" if node == "node1" else "node1", 0)
+    with client.store.write() as db:  # as after its process has ended
+        db.execute("DELETE FROM attempts")
+        db.execute("DELETE FROM allocations")
+        db.execute("UPDATE jobs SET state = 'MOVING'")
+    assert client.restart("train", op_id="a", exclude=(other,), always=True)
+    starts.advance(time.time() + 1)
+    assert client.allocations(str(node))
+    client.store.close()

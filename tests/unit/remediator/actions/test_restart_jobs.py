@@ -51,12 +51,16 @@ class Held(Full):
 
     def __init__(self) -> None:
         self.excluded: list[tuple[Target, ...]] = []
+        self.always: list[bool] = []
 
     async def job(self, job_id: str) -> JobFacts:
         return JobFacts(job_id, "RUNNING", node="node2", gpus=(5,), running=True)
 
-    async def restart(self, job_id: str, *, op_id: str, exclude: tuple[Target, ...]) -> None:
+    async def restart(
+        self, job_id: str, *, op_id: str, exclude: tuple[Target, ...], always: bool = False
+    ) -> None:
         self.excluded.append(exclude)
+        self.always.append(always)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +72,9 @@ class Held(Full):
         # The job was moved already, and runs: it is not moved again for what an alert names there.
         (GPU, ("node2/5", "node4"), ("node1/3",)),
         (Target.parse("node1"), ("node2/5",), ("node1",)),
-        # If this is empty, the cluster excludes the job's current place.
+        # Nothing is known against the job's own place: the cluster only prefers another one.
         (JOB, (), ()),
-        (JOB, ("node3/1",), ("node2/5", "node3/1")),
+        (JOB, ("node3/1",), ("node3/1",)),
     ],
 )
 def test_a_moved_job_keeps_clear_of_its_place_and_of_accused_hardware(
@@ -84,3 +88,4 @@ def test_a_moved_job_keeps_clear_of_its_place_and_of_accused_hardware(
     step = new_step(incident, "restart_jobs", 60.0, jobs=("train-a",), also=accused)
     asyncio.run(RestartJobs().act(step, tools))
     assert cluster.excluded == [tuple(map(Target.parse, expected))]
+    assert cluster.always == [target == JOB]
