@@ -17,7 +17,7 @@ ROWS = (
               ((f"max(training_step_duration_seconds{{{JOB}}})", "step"),)),
         Panel("stat", 4, "Time since last step", "Longest time since a job completed a step. It grows while a "
               "job stalls; see the runbook of alert TrainingStalled.", "s",
-              ((f"max(time() - training_last_step_timestamp_seconds{{{JOB}}})", "time"),)),
+              ((f"max(training_step_age_seconds{{{JOB}}})", "time"),)),
         Panel("stat", 4, "Oldest checkpoint", "Longest time since a job completed a checkpoint. A failure "
               "loses the work since the last checkpoint.",
               "s", ((f"max(time() - training_checkpoint_last_success_timestamp_seconds{{{JOB}}})",
