@@ -34,13 +34,14 @@ from remediator.discovery.watch import Discovery
 from remediator.engine import Engine
 from remediator.engine_context import EngineContext
 from remediator.executor import Executor
-from remediator.http import Notifier, PrometheusClient, without_credentials
+from remediator.http import Notifier, without_credentials
 from remediator.installation import ClusterLock, read_identity
 from remediator.journal import Journal, JournalDown, replay
 from remediator.metrics import RemediatorMetrics
 from remediator.outbox import Outbox
 from remediator.playbook_library import load_library
 from remediator.policy import Policy
+from remediator.prometheus import PrometheusClient
 from remediator.reconciler import Reconciler, ReconcilerSources
 from remediator.reported_hardware import ReportedHardware
 from remediator.senses import FactSources as Facts

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleetmedic.kernel.labels import Target
-from remediator.http import QuerySample
+from remediator.prometheus import QuerySample
 
 # Zero on a healthy GPU, and absent if the board or driver does not support the metric.
 WHERE_KNOWN = (

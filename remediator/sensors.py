@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target
 from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
-from remediator.http import HttpError, PrometheusClient, QuerySample
+from remediator.http import HttpError
+from remediator.prometheus import PrometheusClient, QuerySample
 
 TTL = 1.0
 FRESH_SCRAPES = 3

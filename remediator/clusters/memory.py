@@ -209,9 +209,8 @@ class MemoryCluster(Cluster):
         self._need(Capability.RESTART, "restart a job")
         facts = self._job_facts(job_id)
         away = frozenset((*exclude, *facts.places()) if always or not exclude else exclude)
-        stays = facts.running and away.isdisjoint(
-            {*facts.places(), Target(TargetKind.NODE, facts.node or "")}
-        )
+        used = {*facts.places(), Target(TargetKind.NODE, facts.node or "")}
+        stays = facts.running and away.isdisjoint(used)
         if not self._take(op_id, "restart", job_id) or facts.finished or stays:
             return
         job = self._jobs[job_id]

@@ -16,7 +16,8 @@ from typing import Any
 from remediator.dashboards.dashboard_library import Dashboard, PanelQuery
 from remediator.dashboards.expression import VariableValues, check, fill, label_values
 from remediator.dashboards.panel_range import PanelRange, panel_range
-from remediator.http import PrometheusClient, UnreachableError
+from remediator.http import UnreachableError
+from remediator.prometheus import PrometheusClient
 
 TIMEOUT = 8.0
 MAX_BODY = 4 * 2**20

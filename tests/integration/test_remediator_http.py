@@ -18,7 +18,8 @@ import pytest
 
 from fleetmedic.stack import binaries
 from remediator.alertmanager import AlertmanagerClient, AlertmanagerPeers, ListedAlert
-from remediator.http import HttpError, PrometheusClient, QuerySample
+from remediator.http import HttpError
+from remediator.prometheus import PrometheusClient, QuerySample
 
 pytestmark = pytest.mark.integration
 DEADLINE = 30.0

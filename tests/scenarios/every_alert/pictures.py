@@ -8,7 +8,7 @@ import json
 from every_alert.fleet import SCRAPE, Fleet
 from remediator.dashboards.dashboard_library import dashboards
 from remediator.dashboards.proxy import PanelParameters, PrometheusProxy
-from remediator.http import PrometheusClient
+from remediator.prometheus import PrometheusClient
 
 
 def empty(fleet: Fleet, seconds: float) -> dict[str, str]:

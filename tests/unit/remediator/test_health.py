@@ -8,7 +8,7 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator.health import WHERE_KNOWN, Health, judge_health
-from remediator.http import QuerySample
+from remediator.prometheus import QuerySample
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")

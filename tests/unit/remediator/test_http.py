@@ -8,7 +8,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from remediator.http import HttpError, Notifier, PrometheusClient, QuerySample
+from remediator.http import HttpError, Notifier
+from remediator.prometheus import PrometheusClient, QuerySample
 from tests.unit.remediator.fake_http_server import FakeHttpServer
 
 

@@ -15,7 +15,8 @@ import pytest
 from fleetmedic.kernel.labels import Target
 from remediator.core.model import Alert
 from remediator.health import Health
-from remediator.http import HttpError, PrometheusClient, QuerySample
+from remediator.http import HttpError
+from remediator.prometheus import PrometheusClient, QuerySample
 from remediator.sensors import Sensors
 
 T = TypeVar("T")

@@ -27,8 +27,8 @@ from remediator.dashboards.proxy import (
     PrometheusProxy,
 )
 from remediator.dashboards.routes import DashboardRoutes
-from remediator.http import PrometheusClient
 from remediator.metrics import RemediatorMetrics
+from remediator.prometheus import PrometheusClient
 from remediator.webhook import _WebhookEndpoints
 
 BOARD = "fleetmedic-fleet"
