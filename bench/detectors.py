@@ -19,13 +19,14 @@ import numpy as np
 
 from fleetmedic.hardware.state import GpuState
 from fleetmedic.stack.history import GeneratedSeries, PastFault, PastGpu, generate_series, schedule
-from rules.detectors.base import Detector, FitParameters, History, Model, Query, Refusal, Timing
+from rules.detectors.base import Detector, FitParameters, History, Model, Query, Refusal
 from rules.detectors.calibrate import alerts
 from rules.detectors.gpu_covariance import BUSY, WAIT, CovarianceModel, GpuCovariance, _inputs
 from rules.detectors.peer_band import FLOOR_Z, MIN_GAP, PeerBand, PeerModel, deviations
 from rules.detectors.peer_band import WAIT as PEER_WAIT
 from rules.detectors.peer_band import WINDOW as PEER_WINDOW
 from rules.series import Grid, Key, Series, rolling_min
+from rules.timing import Timing
 
 STEP = 60.0
 TIMING = Timing(1.0)

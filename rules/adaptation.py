@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fleetmedic.kernel import labels as words
-from fleetmedic.kernel.durations import format_duration, parse_duration
 from fleetmedic.kernel.errors import UserError
 from rules import promql
 from rules.links import Links
-from rules.rulefile import Rule, RuleFile
+from rules.rule_model import Rule
+from rules.rulefile import RuleFile
+from rules.timing import SHORTEST_INTERVAL, Timing
 
 # Scrape jobs in the shipped rules.
 JOBS = ("node", "remediator", "rules", "prometheus", "alertmanager", "service")
-# Rates over fewer samples, and ages of fewer scrapes, are meaningless.
-SAMPLES_IN_A_RANGE = 4
-SHORTEST_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,11 @@ class RenderParameters:
     scrape_interval: float = 5.0
     categories: frozenset[str] = frozenset()
     jobs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def timing(self) -> Timing:
+        """How durations are shortened."""
+        return Timing(self.factor, self.scrape_interval)
 
     def __post_init__(self) -> None:
         if not 1 <= self.factor <= 10_000:
@@ -71,9 +74,7 @@ def _adapted_file(file: RuleFile, parameters: RenderParameters) -> RuleFile:
     groups = (
         replace(
             group,
-            interval=group.interval
-            if parameters.factor == 1
-            else _divided(group.interval, parameters.factor, SHORTEST_INTERVAL),
+            interval=parameters.timing.shortened(group.interval, SHORTEST_INTERVAL),
             rules=tuple(_adapted_rule(rule, parameters) for rule in group.rules),
         )
         for group in file.groups
@@ -86,21 +87,13 @@ def _adapted_rule(rule: Rule, parameters: RenderParameters) -> Rule:
     expr = _renamed(rule.expr, parameters.jobs)
     if parameters.factor == 1:
         return replace(rule, expr=expr, annotations=annotations)
-    scrape = parameters.scrape_interval
     return replace(
         rule,
-        expr=promql.scale(expr, parameters.factor, shortest=SAMPLES_IN_A_RANGE * scrape),
-        wait=_divided(rule.wait, parameters.factor, scrape),
-        keep=_divided(rule.keep, parameters.factor, 0.0),
+        expr=promql.scale(expr, parameters.timing),
+        wait=parameters.timing.shortened(rule.wait, parameters.scrape_interval),
+        keep=parameters.timing.shortened(rule.keep, 0.0),
         annotations=annotations,
     )
-
-
-def _divided(duration: str, factor: float, floor: float) -> str:
-    if not duration:
-        return ""
-    seconds = parse_duration(duration)
-    return format_duration(max(seconds / factor, min(seconds, floor)))
 
 
 def _renamed(expr: str, jobs: Mapping[str, str]) -> str:

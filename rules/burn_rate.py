@@ -18,7 +18,8 @@ from fleetmedic.kernel import settings
 from fleetmedic.kernel.errors import UserError
 from rules import promql
 from rules.links import Links
-from rules.rulefile import Rule, RuleFile, RuleFileGroup
+from rules.rule_model import Rule, RuleGroup
+from rules.rulefile import RuleFile
 
 WINDOW = "$window"
 # burn rate factor, long window, short window
@@ -117,7 +118,7 @@ def text(path: Path) -> str:
     )
 
 
-def _recording(slo: Objective) -> list[RuleFileGroup]:
+def _recording(slo: Objective) -> list[RuleGroup]:
     found: dict[str, list[Rule]] = {}
     for window, interval in INTERVALS.items():
         expr = f"{slo.bad}\n/\n({slo.all})".replace(WINDOW, window)
@@ -126,8 +127,7 @@ def _recording(slo: Objective) -> list[RuleFileGroup]:
         found.setdefault(interval, []).append(Rule(_recorded(slo, window), expr, is_alert=False))
     stem = _dashed(slo.name)
     return [
-        RuleFileGroup(f"{stem}-{interval}", interval, tuple(made))
-        for interval, made in found.items()
+        RuleGroup(f"{stem}-{interval}", interval, tuple(made)) for interval, made in found.items()
     ]
 
 
@@ -135,9 +135,9 @@ def _recorded(slo: Objective, window: str) -> str:
     return f"{slo.record}:ratio_rate{window}"
 
 
-def _alerting(slo: Objective) -> RuleFileGroup:
+def _alerting(slo: Objective) -> RuleGroup:
     made = (_alert(slo, "Fast", FAST, slo.fast), _alert(slo, "Slow", SLOW, slo.slow))
-    return RuleFileGroup(_dashed(slo.name), "1m", made)
+    return RuleGroup(_dashed(slo.name), "1m", made)
 
 
 def _alert(

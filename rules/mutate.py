@@ -26,7 +26,8 @@ from fleetmedic.kernel.errors import UserError
 from rules import promql
 from rules.adaptation import records_of
 from rules.render import shipped
-from rules.rulefile import Rule, RuleFile, RuleFileGroup
+from rules.rule_model import Rule, RuleGroup
+from rules.rulefile import RuleFile
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "promtool"
 SURVIVORS = "survivors.yaml"
@@ -183,7 +184,7 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
     return cases | {"rule_files": ["rule.yml"]}
 
 
-def _with_recording_rules(rule: Rule, groups: Sequence[RuleFileGroup]) -> tuple[RuleFileGroup, ...]:
+def _with_recording_rules(rule: Rule, groups: Sequence[RuleGroup]) -> tuple[RuleGroup, ...]:
     """Return the rule with the recording rules that it uses, in their groups.
 
     The rule's own group has no interval. So its tests set the evaluation interval, and a group with
@@ -214,7 +215,7 @@ def mutation_detected(text: str) -> bool:
 def _tests_fail(
     promtool: Path,
     folder: Path,
-    groups: tuple[RuleFileGroup, ...],
+    groups: tuple[RuleGroup, ...],
     name: str,
     cases: dict[str, Any],
 ) -> bool:

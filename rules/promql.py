@@ -18,6 +18,7 @@ import promql_parser as pp
 
 from fleetmedic.kernel.durations import format_duration, parse_duration
 from fleetmedic.kernel.errors import UserError
+from rules.timing import SAMPLES_IN_A_RANGE, Timing, shorten
 
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
 MATCH_OPERATORS = frozenset({"=", "!=", "=~", "!~"})
@@ -311,16 +312,17 @@ def _is_time(node: Any) -> bool:
     return any(_is_time(child) for child in children(node))
 
 
-def scale(text: str, factor: float, *, shortest: float) -> str:
-    """Return the query with each duration divided by `factor`.
+def scale(text: str, timing: Timing) -> str:
+    """Return the query with each duration shortened.
 
     Ranges, subquery ranges, offsets, ages (numbers compared with time()) and the horizon of
-    predict_linear are divided. Ranges and ages are not reduced below `shortest` seconds, because
+    predict_linear are divided. Ranges and ages are not reduced below four scrape intervals, because
     they need at least four samples; shorter ones are unchanged. Raises UserError for invalid
     PromQL.
     """
+    factor, shortest = timing.factor, timing.shortest_range
     changes = [
-        (number.start, number.end, _plain(_shrink(number.value, factor, shortest)))
+        (number.start, number.end, _plain(shorten(number.value, factor, shortest)))
         for number in numbers(text)
         if number.role is NumberRole.AGE
     ]
@@ -330,8 +332,8 @@ def scale(text: str, factor: float, *, shortest: float) -> str:
         if number.role is NumberRole.AHEAD
     ]
     for token, is_offset, is_step in _durations(tokens(text)):
-        floor = 0.0 if is_offset else shortest / 4 if is_step else shortest
-        seconds = _shrink(parse_duration(token.text), factor, floor)
+        floor = 0.0 if is_offset else shortest / SAMPLES_IN_A_RANGE if is_step else shortest
+        seconds = shorten(parse_duration(token.text), factor, floor)
         changes.append((token.start, token.end, format_duration(seconds)))
     return edit(text, changes)
 
@@ -342,10 +344,6 @@ def _durations(token_list: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
         if token.kind == "duration":
             before = token_list[index - 1].text
             yield token, before not in ("[", ":"), before == ":"
-
-
-def _shrink(seconds: float, factor: float, floor: float) -> float:
-    return max(seconds / factor, min(seconds, floor))
 
 
 def _plain(value: float) -> str:

@@ -4,14 +4,14 @@ form."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import parse_yaml
+from rules.rule_model import Rule, RuleGroup
 
 GROUP_KEYS = frozenset({"name", "interval", "limit", "rules"})
 RULE_KEYS = frozenset(
@@ -20,50 +20,11 @@ RULE_KEYS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """An alerting or recording rule. Durations are kept as text. `line` is the first line in the
-    file."""
-
-    name: str
-    expr: str
-    is_alert: bool
-    wait: str = ""
-    keep: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
-    annotations: dict[str, str] = field(default_factory=dict)
-    line: int = 1
-
-    def plain(self) -> dict[str, Any]:
-        """Return the rule in the Prometheus format, with the keys in the usual order."""
-        raw: dict[str, Any] = {"alert" if self.is_alert else "record": self.name, "expr": self.expr}
-        raw |= {"for": self.wait} if self.wait else {}
-        raw |= {"keep_firing_for": self.keep} if self.keep else {}
-        raw |= {"labels": dict(self.labels)} if self.labels else {}
-        return raw | ({"annotations": dict(self.annotations)} if self.annotations else {})
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFileGroup:
-    """A group of rules that are evaluated every `interval`, by default that of Prometheus (empty)."""
-
-    name: str
-    interval: str
-    rules: tuple[Rule, ...]
-    line: int = 1
-
-    def plain(self) -> dict[str, Any]:
-        """Return the group in the Prometheus format."""
-        raw: dict[str, Any] = {"name": self.name}
-        raw |= {"interval": self.interval} if self.interval else {}
-        return raw | {"rules": [rule.plain() for rule in self.rules]}
-
-
-@dataclass(frozen=True, slots=True)
 class RuleFile:
     """The groups of one rule file."""
 
     path: Path
-    groups: tuple[RuleFileGroup, ...]
+    groups: tuple[RuleGroup, ...]
 
     def rules(self) -> Iterator[Rule]:
         """Yield all rules in order."""
@@ -114,10 +75,10 @@ def parse(text: str, path: Path) -> RuleFile:
     return RuleFile(path, groups)
 
 
-def _group(node: yaml.Node, path: Path) -> RuleFileGroup:
+def _group(node: yaml.Node, path: Path) -> RuleGroup:
     raw = _mapping(node, path, GROUP_KEYS)
     rules = tuple(_rule(item, path) for item in _items(raw.get("rules"), path))
-    return RuleFileGroup(
+    return RuleGroup(
         _scalar(raw.get("name"), path), _scalar(raw.get("interval"), path), rules, _line(node)
     )
 

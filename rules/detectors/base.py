@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from fleetmedic.kernel.durations import format_duration
 from rules.links import Links
+from rules.rule_model import RuleGroup
 from rules.series import Key, Series
+from rules.timing import Timing
 
 GPU_LABELS = ("cluster", "node", "gpu", "uuid")
-MIN_RANGE_SCRAPES = 4
 # The dashboard for alerts of detectors, and its variables.
 DASHBOARD = ("anomalies", ("cluster", "node", "gpu"))
 
@@ -34,25 +35,6 @@ class Query:
 
 
 History: TypeAlias = Mapping[str, Series]
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Converts durations for the rules of one Prometheus.
-
-    Durations are divided by `factor`. Ranges have at least four scrapes.
-    """
-
-    factor: float = 1.0
-    scrape_interval: float = 5.0
-
-    def wait(self, seconds: float) -> float:
-        """Convert a `for` duration or an interval, in seconds. The minimum is 1."""
-        return max(1.0, round(seconds / self.factor, 3))
-
-    def window(self, seconds: float) -> float:
-        """Convert a range, in seconds."""
-        return max(MIN_RANGE_SCRAPES * self.scrape_interval, round(seconds / self.factor, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,34 +84,6 @@ class Refusal:
 
     reason: str
     failure: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingRule:
-    """A Prometheus recording rule."""
-
-    record: str
-    expr: str
-
-
-@dataclass(frozen=True, slots=True)
-class AlertingRule:
-    """A Prometheus alerting rule. `wait` is its `for` duration in seconds."""
-
-    alert: str
-    expr: str
-    wait: float
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class RuleGroup:
-    """A group of rules that are evaluated in order every `interval` seconds."""
-
-    name: str
-    interval: float
-    rules: tuple[RecordingRule | AlertingRule, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)

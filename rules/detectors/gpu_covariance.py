@@ -19,22 +19,22 @@ from typing import TypeAlias
 
 import numpy as np
 
+from fleetmedic.kernel.durations import format_duration
 from rules.detectors.base import (
     DASHBOARD,
-    AlertingRule,
     FitParameters,
     History,
     Model,
     ModelFacts,
     Query,
     Refusal,
-    RuleGroup,
     Score,
-    Timing,
 )
 from rules.detectors.calibrate import alerts, calibrate
 from rules.links import Links
+from rules.rule_model import Rule, RuleGroup
 from rules.series import Floats, Key, rolling_min
+from rules.timing import Timing
 
 BUSY = 0.3
 WAIT, INTERVAL = 300.0, 15.0
@@ -145,12 +145,13 @@ class GpuCovariance:
             '      "node", "$1", "target_node", "(.+)"\n    ),\n'
             '    "cluster", "$1", "target_cluster", "(.+)"\n  )\n)'
         )
-        alert = AlertingRule(
+        alert = Rule(
             "GpuAnomalyScoreHigh",
             expr,
-            timing.wait(WAIT),
-            {"severity": "info", "category": "gpu", "source": "detector"},
-            {
+            True,
+            format_duration(timing.wait(WAIT)),
+            labels={"severity": "info", "category": "gpu", "source": "detector"},
+            annotations={
                 "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} has anomalous sensor readings.",
                 "description": "Clock, power and temperatures of GPU {{ $labels.gpu }} "
                 "({{ $labels.uuid }}) on {{ $labels.node }} are "
@@ -160,7 +161,9 @@ class GpuCovariance:
                 "playbook": "notify-only",
             },
         )
-        return RuleGroup("detector-gpu-covariance", timing.wait(INTERVAL), (alert,))
+        return RuleGroup(
+            "detector-gpu-covariance", format_duration(timing.wait(INTERVAL)), (alert,)
+        )
 
     def score(self, model: Model, latest: History) -> list[Score]:
         """Return the latest distances of busy GPUs. GPUs with a missing input are omitted."""

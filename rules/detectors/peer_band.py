@@ -21,24 +21,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fleetmedic.kernel.durations import format_duration
 from rules.detectors.base import (
     DASHBOARD,
     GPU_LABELS,
-    AlertingRule,
     FitParameters,
     History,
     Model,
     ModelFacts,
     Query,
-    RecordingRule,
     Refusal,
-    RuleGroup,
-    Timing,
     text,
 )
 from rules.detectors.calibrate import alerts, calibrate
 from rules.links import Links
+from rules.rule_model import Rule, RuleGroup
 from rules.series import Floats, Grid, Key, rolling_median, rolling_min
+from rules.timing import Timing
 
 BUSY = 0.3
 MIN_PEERS = 4
@@ -151,20 +150,20 @@ class PeerBand:
         window, interval = timing.window(WINDOW), timing.wait(INTERVAL)
         enough = max(2, round(window / interval / 2))
         rules = (
-            RecordingRule("gpu:sm_clock_hertz:busy", _BUSY),
-            RecordingRule(
+            _recording("gpu:sm_clock_hertz:busy", _BUSY),
+            _recording(
                 "gpu:sm_clock_hertz:busy_median",
                 f"quantile_over_time(0.5, gpu:sm_clock_hertz:busy[{text(window)}])\n"
                 f"and count_over_time(gpu:sm_clock_hertz:busy[{text(window)}]) >= {enough}\n"
                 "and gpu:sm_clock_hertz:busy",
             ),
-            RecordingRule("job:sm_clock_hertz:median", _JOB_MEDIAN),
-            RecordingRule("job:sm_clock_hertz:mad", _JOB_MAD),
-            RecordingRule("gpu:sm_clock_peer_gap:ratio", _GAP),
-            RecordingRule("gpu:sm_clock_peer_z:ratio", _z(model.spread)),
+            _recording("job:sm_clock_hertz:median", _JOB_MEDIAN),
+            _recording("job:sm_clock_hertz:mad", _JOB_MAD),
+            _recording("gpu:sm_clock_peer_gap:ratio", _GAP),
+            _recording("gpu:sm_clock_peer_z:ratio", _z(model.spread)),
             _alert(model, timing, links),
         )
-        return RuleGroup("detector-peer-band", interval, rules)
+        return RuleGroup("detector-peer-band", format_duration(interval), rules)
 
 
 def deviations(history: History, width: int, spread: float) -> Iterator[JobBand]:
@@ -261,7 +260,11 @@ def _z(spread: float) -> str:
 )"""
 
 
-def _alert(model: PeerModel, timing: Timing, links: Links) -> AlertingRule:
+def _recording(name: str, expr: str) -> Rule:
+    return Rule(name, expr, is_alert=False)
+
+
+def _alert(model: PeerModel, timing: Timing, links: Links) -> Rule:
     slow = f"(gpu:sm_clock_peer_gap:ratio >= {MIN_GAP:g} and gpu:sm_clock_peer_z:ratio <= -{{}})"
     expr = f"""\
 max by ({_GPU}) (
@@ -271,12 +274,13 @@ max by ({_GPU}) (
     / count by (cluster, job_id) (gpu:sm_clock_peer_gap:ratio) <= {COMMON_CAUSE:g}
   )
 )"""
-    return AlertingRule(
+    return Rule(
         "GpuPeerOutlier",
         expr,
-        timing.wait(WAIT),
-        {"severity": "warning", "category": "gpu", "source": "detector"},
-        {
+        True,
+        format_duration(timing.wait(WAIT)),
+        labels={"severity": "warning", "category": "gpu", "source": "detector"},
+        annotations={
             "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} is slower than its peers in the same job.",
             "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) on "
             "{{ $labels.node }} is {{ $value | humanizePercentage }} below the median of the GPUs "

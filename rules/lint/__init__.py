@@ -16,7 +16,8 @@ from rules.lint import matching, query, rule_fields
 from rules.lint.check import Check, CheckInput, Severity
 from rules.lint.rule_fields import HEADINGS
 from rules.render import shipped
-from rules.rulefile import Rule, RuleFile
+from rules.rule_model import Rule
+from rules.rulefile import RuleFile
 from rules.series_labels import SeriesLabels, labels_of_query
 
 __all__ = ["HEADINGS", "Finding", "lint_file", "lint_paths"]

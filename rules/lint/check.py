@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rules.rulefile import Rule, RuleFileGroup
+from rules.rule_model import Rule, RuleGroup
 from rules.series_labels import SeriesLabels
 
 Severity = Literal["error", "warning"]
@@ -18,7 +18,7 @@ class CheckInput:
     """The input of a check: one rule, its group, and the labels of all recording rules."""
 
     rule: Rule
-    group: RuleFileGroup
+    group: RuleGroup
     records: Mapping[str, SeriesLabels]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from rules.detectors.base import ModelFacts, Timing
+from rules.detectors.base import ModelFacts
 from rules.detectors.gpu_covariance import CovarianceModel, GpuCovariance
 from rules.detectors.peer_band import (
     ALLOCATION,
@@ -27,6 +27,7 @@ from rules.links import Links
 from rules.lint import lint_file
 from rules.pipeline import described, render
 from rules.series import Grid, Series
+from rules.timing import Timing
 
 pytestmark = pytest.mark.integration
 BUSY_CLOCK, IDLE_CLOCK = 1950e6, 345e6

@@ -9,10 +9,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rules.detectors.base import AlertingRule, ModelFacts, RecordingRule, Timing
+from rules.detectors.base import ModelFacts
 from rules.detectors.calibrate import alerts, calibrate
 from rules.detectors.registry import DETECTORS
 from rules.links import Links
+from rules.timing import Timing
 
 BENCH = Path(__file__).resolve().parents[3] / "bench" / "detectors.py"
 
@@ -130,8 +131,8 @@ def test_rules_are_recordings_and_alerts_of_source_detector(bench: ModuleType) -
         model = bench.fitted(detector, history, 1.0)
         rules = detector.compile(model, Timing(), Links("http://x", "http://y")).rules
         alert = rules[-1]
-        assert isinstance(alert, AlertingRule)
-        assert all(isinstance(rule, RecordingRule) for rule in rules[:-1])
+        assert alert.is_alert
+        assert not any(rule.is_alert for rule in rules[:-1])
         assert alert.labels["source"] == "detector"
-        assert alert.annotations["runbook_url"] == f"http://x/{alert.alert}"
+        assert alert.annotations["runbook_url"] == f"http://x/{alert.name}"
         assert alert.annotations["dashboard_url"].startswith("http://y/d/fleetmedic-anomalies?var-")

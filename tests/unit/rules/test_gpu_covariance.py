@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rules.detectors.base import FitParameters, History, Refusal, Timing
+from rules.detectors.base import FitParameters, History, Refusal
 from rules.detectors.gpu_covariance import (
     FEATURES,
     FLOOR_SCORE,
@@ -12,6 +12,7 @@ from rules.detectors.gpu_covariance import (
     GpuCovariance,
 )
 from rules.series import Floats, Grid, Key, Series
+from rules.timing import Timing
 
 GPUS, COUNT = 8, 600
 KEYS: tuple[Key, ...] = tuple(("c", "n", str(i), f"GPU-{i}") for i in range(GPUS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rules.detectors.base import FitParameters, Refusal, Timing
+from rules.detectors.base import FitParameters, Refusal
 from rules.detectors.peer_band import (
     ALLOCATION,
     CLOCK,
@@ -19,6 +19,7 @@ from rules.detectors.peer_band import (
 )
 from rules.links import Links
 from rules.series import Floats, Grid, Key, Series
+from rules.timing import Timing
 
 STEP, COUNT = 60.0, 1440
 GRID = Grid(0.0, STEP, COUNT)

@@ -7,27 +7,27 @@ import pytest
 from fleetmedic.kernel.errors import UserError
 from rules import rulefile
 from rules.detectors.base import (
-    AlertingRule,
     Detector,
     FitParameters,
     History,
     Model,
     ModelFacts,
     Query,
-    RecordingRule,
     Refusal,
-    RuleGroup,
-    Timing,
 )
 from rules.detectors.registry import DETECTORS
 from rules.history import Prometheus
 from rules.links import Links
 from rules.pipeline import DetectorPipeline, described, render
+from rules.rule_model import Rule, RuleGroup
 from rules.settings import RulesSettings, read_settings, require_folders
+from rules.timing import Timing
 
 FACTS = ModelFacts("d", {"threshold": 5.0}, 0.0, 86_400.0, 0.05, 2, 32)
-ALERT = AlertingRule("SomeAlert", "up == 0", 10.0, {"severity": "info"}, {"summary": "It is so."})
-GROUP = RuleGroup("detector-d", 15.0, (RecordingRule("a:b:c", "sum(up)\n+ 1"), ALERT))
+ALERT = Rule(
+    "SomeAlert", "up == 0", True, "10s", "", {"severity": "info"}, {"summary": "It is so."}
+)
+GROUP = RuleGroup("detector-d", "15s", (Rule("a:b:c", "sum(up)\n+ 1", False), ALERT))
 NOBODY = "http://127.0.0.1:1"
 
 
@@ -44,7 +44,7 @@ def settings(folder: Path, **other: object) -> Path:
 def test_an_alert_says_which_model_made_it_and_what_is_expected_of_it() -> None:
     recording, alert = described(GROUP, FACTS).rules
     assert recording == GROUP.rules[0]
-    assert isinstance(alert, AlertingRule)
+    assert alert.is_alert
     assert alert.annotations["model"] == f"d {FACTS.digest}"
     assert (
         alert.annotations["trained_on"] == "1970-01-01 00:00 UTC to 1970-01-02 00:00 UTC, 32 GPUs"

@@ -13,6 +13,7 @@ from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
 from rules.promql import NumberRole
 from rules.render import sources
+from rules.timing import Timing
 
 SHIPPED = [rule.expr for path in sources() for rule in rulefile.read(path).rules()]
 
@@ -43,17 +44,17 @@ SHIPPED = [rule.expr for path in sources() for rule in rulefile.read(path).rules
 def test_durations_are_divided_and_everything_else_stays_as_written(
     query: str, scaled: str
 ) -> None:
-    assert promql.scale(query, 30, shortest=20) == scaled
+    assert promql.scale(query, Timing(30, 5)) == scaled
 
 
 @pytest.mark.parametrize("query", SHIPPED)
 def test_a_factor_of_one_changes_nothing(query: str) -> None:
-    assert promql.scale(query, 1, shortest=20) == query
+    assert promql.scale(query, Timing(1, 5)) == query
 
 
 @given(st.floats(min_value=1, max_value=1000), st.sampled_from(SHIPPED))
 def test_any_factor_leaves_a_query_that_reads_the_same_series(factor: float, query: str) -> None:
-    scaled = promql.scale(query, factor, shortest=20)
+    scaled = promql.scale(query, Timing(factor, 5))
     assert promql.selectors(scaled) == promql.selectors(query)
     assert [m.value for m in promql.matchers(scaled)] == [m.value for m in promql.matchers(query)]
     assert [n.role for n in promql.numbers(scaled)] == [n.role for n in promql.numbers(query)]

@@ -16,13 +16,13 @@ from rules.detectors.base import (
     ModelFacts,
     Query,
     Refusal,
-    RuleGroup,
     Score,
-    Timing,
 )
 from rules.links import Links
+from rules.rule_model import RuleGroup
 from rules.service import DetectorService
 from rules.settings import read_settings
+from rules.timing import Timing
 
 NOBODY = "http://127.0.0.1:1"
 KEY = ("a", "node1", "0", "GPU-a")
@@ -50,7 +50,7 @@ class Scoring:
         return Fitted(ModelFacts(self.name, {}, 0.0, 1.0, 0.1, 0, 1))
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        return RuleGroup("g", 15.0, ())
+        return RuleGroup("g", "15s", ())
 
     def score(self, model: Model, history: History) -> Iterable[Score]:
         if self._error:

@@ -13,7 +13,7 @@ from rules import promql, rulefile
 from rules.lint import records
 from rules.reference import LEARNED, counts, markdown
 from rules.render import shipped, sources
-from rules.rulefile import Rule, RuleFileGroup
+from rules.rule_model import Rule, RuleGroup
 from rules.series_labels import labels_of_query
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -228,7 +228,7 @@ def test_job_alerts_read_only_metrics_of_the_catalogue() -> None:
             assert known or ":" in selector.metric, selector.metric
 
 
-def _of(**labels: str) -> list[tuple[Rule, RuleFileGroup]]:
+def _of(**labels: str) -> list[tuple[Rule, RuleGroup]]:
     return [
         (rule, group)
         for rule, group in ALERTS.values()
