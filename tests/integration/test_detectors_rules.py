@@ -99,7 +99,7 @@ def fires(parts: dict[str, Path], folder: Path, gpus: Sequence[Gpu], timing: Tim
     ]
     test = {
         "rule_files": ["rules.yml"],
-        "evaluation_interval": f"{group.interval:g}s",
+        "evaluation_interval": group.interval,
         "tests": [
             {"interval": f"{STEP}s", "input_series": series(gpus), "alert_rule_test": wanted}
         ],
