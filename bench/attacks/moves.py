@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -96,7 +97,10 @@ class Adversary:
     def settle_due(self, *, everything: bool = False) -> None:
         for one in [one for one in self.due if everything or one[0] <= time.time()]:
             self.due.remove(one)
-            one[1]()
+            try:
+                one[1]()
+            except sqlite3.OperationalError:  # a stopped process keeps the cluster's store locked
+                self.later(5, one[1])
 
     def fault(self) -> None:
         gpu = self.gpu()

@@ -1,4 +1,4 @@
-"""Explain a full disk or missing access rights in one sentence."""
+"""Explain a full disk, missing access rights or a locked database in one sentence."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _SQLITE = {
     sqlite3.SQLITE_READONLY: _DENIED,
     sqlite3.SQLITE_CANTOPEN: "the file is missing, or permission is denied",
 }
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _FULL = ("no space left", "the disk quota is exceeded")
 
 
@@ -26,6 +27,8 @@ def explain(error: BaseException) -> str | None:
     cause: str | None = None
     file = "a database of the stack"
     if isinstance(error, sqlite3.Error):
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
+            return f"{file} is locked by another process. Try again in some seconds."
         cause = _SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
     elif isinstance(error, OSError):
         cause, file = _OS.get(error.errno or 0), str(error.filename or "a file")

@@ -39,6 +39,17 @@ def test_a_database_that_cannot_be_opened_or_has_no_space_left_is_explained(tmp_
     assert "no space left" in str(explain(found.value))
 
 
+def test_a_locked_database_is_explained(tmp_path: Path) -> None:
+    first = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    first.execute("BEGIN EXCLUSIVE")
+    second = sqlite3.connect(tmp_path / "a.db", timeout=0)
+    with pytest.raises(sqlite3.OperationalError) as found:
+        second.execute("SELECT * FROM sqlite_master")
+    for one in (second, first):
+        one.close()
+    assert "is locked by another process. Try again" in str(explain(found.value))
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ECONNREFUSED, "refused"), ValueError("x")])
 def test_other_errors_are_not_explained_as_errors_of_the_disk(error: Exception) -> None:
     assert explain(error) is None
