@@ -52,11 +52,14 @@ class AlertmanagerApi(Protocol):
 
 @dataclass(slots=True)
 class _QueryResult:
-    """The result of the last query: its response or error, and its start time (monotonic seconds)."""
+    """The result of the last query: its response or error, and its start time (`at`: monotonic seconds, `wall`:
+    Unix seconds).
+    """
 
     response: AlertmanagerResponse | None = None
     error: str = "Alertmanager has not been queried yet."
     at: float = -1e9
+    wall: float = 0.0
     took: float = 0.0
     silences: dict[str, Silence] = field(default_factory=dict)
 
@@ -98,7 +101,7 @@ class AlertStates:
             # A large response takes long to read, so it is queried less often.
             if began - self._asked.at <= max(max_age, 5 * self._asked.took if max_age else 0.0):
                 return
-            asked = _QueryResult(at=began, silences=self._asked.silences)
+            asked = _QueryResult(at=began, wall=self._now(), silences=self._asked.silences)
             try:
                 asked.response = await self._client.query_alerts()
                 if any(one.silenced_by for one in asked.response.listed.values()):
@@ -216,7 +219,7 @@ class AlertStates:
         if not watchdogs:
             return "Alertmanager's response lacks the Watchdog, so other alerts may be missing too."
         sent = min(one.updated for one in watchdogs)
-        if self._now() - sent > SILENT * self._settle:
+        if self._asked.wall - sent > SILENT * self._settle:
             last = datetime.fromtimestamp(max(0.0, min(sent, 4e9)), UTC)
             return (
                 f"Prometheus last sent its Watchdog at {last:%H:%M:%S} UTC, so other alerts may have expired "

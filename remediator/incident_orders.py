@@ -145,7 +145,18 @@ class IncidentOrders:
         now, reason = self._context.now(), Reason.CLOSED_BY_PERSON
         closed = events.moved(incident, IncidentState.OVERRIDDEN, now, reason, text[:1000])
         await self._journal.append((closed,))
-        return f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
+        said = f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
+        firing = sorted(
+            {
+                one.alertname
+                for one in incident.alerts
+                if (record := self._state.episodes.get(one.key)) and record.alert.firing
+            }
+        )
+        if firing:
+            verb = "fire" if len(firing) > 1 else "fires"
+            said += f" {', '.join(firing)} still {verb}; an alert that fires without a break opens no new incident."
+        return said
 
     async def retry(self, identity: str, by: str, why: str) -> str:
         """Start the playbook of an escalated incident again; returns a text. Raises UserError."""

@@ -104,16 +104,28 @@ class Sensors:
             samples = await self._health_samples(self._prometheus, target)
         except HttpError as error:
             return HealthReport(Health.UNKNOWN, str(error))
+        if await self._page_is_frozen(target.name):
+            text = f"The exporter of {target.name} is scraped, but its page does not change."
+            return HealthReport(Health.UNKNOWN, text)
         settle = SICK_FOR_SURE if settles else 0.0
         return judge_health(
             samples, target, since, now, oldest=FRESH_SCRAPES * self._scrape, settle=settle
         )
 
+    async def _page_is_frozen(self, node: str) -> bool:
+        """Return whether the last pages of a node's exporter are copies of one page, for example of a proxy.
+
+        Prometheus dates the samples of a copy with the time of the scrape, so they look fresh.
+        """
+        page = f"node_time_seconds{self._of(node=node)}[{math.ceil(4 * self._scrape)}s]"
+        found = await self._ask(f"changes({page}) == 0 and count_over_time({page}) >= 3")
+        return bool(found)
+
     async def last_xid(self, target: Target, xid: str = "") -> float | None:
         """Return when the latest XID of a GPU was logged (Unix seconds). With `xid`, only that code counts."""
         code = {"xid": xid} if xid else {}
         selector = self._of(node=target.name, gpu=str(target.gpu), **code)
-        return await self._largest(f"max(gpu_xid_last_timestamp_seconds{selector})")
+        return await self._largest(self._node_time(f"gpu_xid_last_timestamp_seconds{selector}"))
 
     async def fires(self, alert: Alert, *, event: bool) -> bool | None:
         """Return whether the alert is firing, or was recently, in Prometheus; None if unknown.
@@ -164,7 +176,20 @@ class Sensors:
 
     async def boot_time(self, target: Target) -> float | None:
         """Return when the target's node booted (Unix seconds); None if unknown."""
-        return await self._largest(f"max(node_boot_time_seconds{self._of(node=target.name)})")
+        selector = self._of(node=target.name)
+        return await self._largest(self._node_time(f"node_boot_time_seconds{selector}"))
+
+    def _node_time(self, selector: str) -> str:
+        """Return a query for a time that a node exports, by Prometheus's clock and never in the future.
+
+        The clock of a node may be wrong; node_time_seconds shows by how much.
+        """
+        here = self._of()
+        wrong = (
+            f"max by (cluster, node) (node_time_seconds{here} - timestamp(node_time_seconds{here}))"
+        )
+        corrected = f"{selector} - on (cluster, node) group_left () {wrong}"
+        return f"clamp_max(max({corrected} or {selector}), time())"
 
     async def reported_uuids(self, node: str) -> dict[str, float] | None:
         """Return when the node's exporter last reported each GPU UUID, within the last hour (Unix seconds).

@@ -105,6 +105,7 @@ def make_app(context: ServerContext) -> Starlette:
         Endpoint("/runbooks/{name}", edge.runbook, ANYONE),
         Endpoint("/incidents/{identity}", edge.incident, VIEWER),
         Endpoint("/", edge.home, VIEWER),
+        Endpoint("/incidents", edge.home, VIEWER),
     ]
     if context.dashboards is not None:
         endpoints += context.dashboards.endpoints()

@@ -3,7 +3,6 @@
 from board import CLUSTER, NODE, UP, YES, Board, Panel, Row
 from remediation import ACTIONS, OPEN, PAUSED, WAITING
 
-OUT_OF_SERVICE = "QUARANTINED|CHECKPOINTING|DRAINING|JOBS_MOVED|REPAIRING|VERIFYING"
 FIRING = 'ALERTS{alertstate="firing",severity!="none",cluster=~"$cluster|"}'
 
 ROWS = (
@@ -22,9 +21,9 @@ ROWS = (
               "Normal is 0; see Firing alerts below.", "short",
               (('count(ALERTS{alertstate="firing",severity="critical"}) or vector(0)', "critical"),),
               bad_from=1),
-        Panel("stat", 3, "Out of service", "Number of incidents whose target is quarantined, drained, "
-              "under repair or being verified. Normal is 0; see the Remediation dashboard.", "short",
-              ((f'sum(remediator_incidents{{state=~"{OUT_OF_SERVICE}"}})', "out of service"),),
+        Panel("stat", 3, "Out of service", "Number of GPUs and nodes that are out of service, by any owner. "
+              "Normal is 0; see the Remediation dashboard.", "short",
+              (("sum(remediator_targets_out) or vector(0)", "out of service"),),
               bad_from=1),
         Panel("stat", 3, "Held or escalated", "Number of incidents that are held, await approval or are "
               "escalated to an operator. Normal is 0; see the Remediation dashboard.", "short", WAITING,

@@ -83,9 +83,9 @@ class Attempts:
         elif self._launcher.failed(folder):
             self._ended(attempt, ExitStatus(error="its shim failed to start"), now)
         elif not self._launcher.starting(folder):
-            self._launch(attempt)
+            self._launch(attempt, now)
 
-    def _launch(self, attempt: sqlite3.Row) -> None:
+    def _launch(self, attempt: sqlite3.Row, now: float) -> None:
         key = (attempt["job_id"], attempt["n"])
         with self._store.read() as db:
             row = db.execute("SELECT spec FROM jobs WHERE id = ?", (key[0],)).fetchone()
@@ -98,6 +98,12 @@ class Attempts:
             if key not in self._troubled:
                 log.error("attempt_not_started", job_id=key[0], attempt=key[1], error=str(error))
             self._troubled.add(key)
+            ours = str(error.filename or "").startswith(str(self._layout.state))
+            if attempt["stop"] is not None or (error.filename and not ours):
+                # A stop ends the attempt. A directory of the job that cannot be used does so too; a full disk
+                # of the cluster may be free soon.
+                text = f"it cannot start: {error.filename}: {error.strerror}"
+                self._ended(attempt, ExitStatus(error=text), now)
 
     def _running(self, attempt: sqlite3.Row, started: Started) -> None:
         job_id, n = attempt["job_id"], attempt["n"]

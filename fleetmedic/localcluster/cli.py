@@ -6,7 +6,6 @@ import getpass
 import os
 import secrets
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,12 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import state_dir
 from fleetmedic.kernel.labels import valid_name
-from fleetmedic.localcluster.jobs_cli import checked_name, follow_output, open_cluster
+from fleetmedic.localcluster.jobs_cli import (
+    checked_name,
+    follow_output,
+    open_cluster,
+    warn_if_stopped,
+)
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.tables import print_nodes
 from fleetmedic.terminal.stack_option import StackLocation, stack_option
@@ -32,7 +36,6 @@ KEPT_ENVIRONMENT = (
     "PYTHONPATH",
     "LD_LIBRARY_PATH",
 )
-STALE_SECONDS = 5.0
 
 
 def _environment(given: tuple[str, ...]) -> dict[str, str]:
@@ -112,6 +115,13 @@ def run(
             f"--name: a job {name} has not ended. Use another name, or cancel that job with "
             f"`fleetmedic jobs cancel {name}`."
         )
+    if (checkpoints := given["checkpoint_dir"]) is not None:
+        try:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--checkpoint-dir {checkpoints}: cannot create the directory ({error.strerror})."
+            ) from None
     if simulate_load:
         if not (stack.state / "hardware").is_dir():
             raise UserError(f"--simulate-load: {stack.state} has no simulated GPUs.")
@@ -129,12 +139,7 @@ def run(
     job_id = cluster.submit(spec)
     where = f" --state-dir {stack.state}" if stack.state != state_dir() else ""
     click.echo(f"{job_id} is queued. Show it with: fleetmedic jobs {job_id}{where}")
-    beat = cluster.heartbeat()
-    if beat is None or time.time() - beat > STALE_SECONDS:
-        click.echo(
-            "The controller is not running. The job stays queued until `fleetmedic up` starts it.",
-            err=True,
-        )
+    warn_if_stopped(cluster)
     if follow:
         sys.exit(follow_output(cluster, job_id, {}))
 
@@ -202,7 +207,9 @@ def nodes(stack: StackLocation) -> None:
     Example:
       fleetmedic localcluster nodes
     """
-    print_nodes(open_cluster(stack.state).nodes())
+    cluster = open_cluster(stack.state)
+    warn_if_stopped(cluster)
+    print_nodes(cluster.nodes())
 
 
 @localcluster.command()

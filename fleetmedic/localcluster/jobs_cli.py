@@ -20,6 +20,8 @@ from fleetmedic.localcluster.tables import as_json as render_json
 from fleetmedic.localcluster.tables import print_jobs
 from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
 
+STALE_SECONDS = 5.0
+
 
 def open_cluster(state: Path) -> LocalCluster:
     """Return the embedded cluster of the stack in this state directory. Raises UserError if there is none."""
@@ -55,6 +57,16 @@ def _job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 
 _job_id = click.argument("job_id", metavar="ID", shell_complete=_job_ids)
 _json = click.option("--json", "as_json", is_flag=True, help="JSON output.")
+
+
+def warn_if_stopped(cluster: LocalCluster) -> None:
+    """Print a line if the controller does not run: then the shown states are old, and nothing happens."""
+    beat = cluster.heartbeat()
+    if beat is None or time.time() - beat > STALE_SECONDS:
+        click.echo(
+            "The controller is not running: jobs neither start nor stop until `fleetmedic up` starts it.",
+            err=True,
+        )
 
 
 class _JobsGroup(click.Group):
@@ -99,6 +111,7 @@ def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackL
     if ctx.invoked_subcommand is not None:
         return
     cluster = open_cluster(stack.state)
+    warn_if_stopped(cluster)
     if cancelled is not None:
         _cancel(cluster, cancelled)
     elif as_json:
@@ -121,7 +134,9 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
     Example:
       fleetmedic jobs show train-a
     """
-    job = open_cluster(stack.state).job(checked_name(job_id, "ID"))
+    cluster = open_cluster(stack.state)
+    warn_if_stopped(cluster)
+    job = cluster.job(checked_name(job_id, "ID"))
     if as_json:
         click.echo(render_json([job]))
     else:
@@ -177,7 +192,9 @@ def cancel_job(job_id: str, stack: StackLocation) -> None:
     Example:
       fleetmedic jobs cancel train-a
     """
-    _cancel(open_cluster(stack.state), job_id)
+    cluster = open_cluster(stack.state)
+    warn_if_stopped(cluster)
+    _cancel(cluster, job_id)
 
 
 def _cancel(cluster: LocalCluster, job_id: str) -> None:
@@ -208,14 +225,21 @@ def follow_output(cluster: LocalCluster, job_id: str, shown: dict[Path, int]) ->
 
     `shown` has the number of bytes already printed of each file. Ctrl-C ends only this command, not the job.
     """
-    while True:
-        job = cluster.job(job_id)
-        if job.log is not None:
-            _show(job.log, shown)
-        if job.state.ended:
-            click.echo(f"{job_id} {job.state}: {job.text}", err=True)
-            return 0 if job.state is JobState.COMPLETED else 1
-        time.sleep(0.2)
+    try:
+        while True:
+            job = cluster.job(job_id)
+            if job.log is not None:
+                _show(job.log, shown)
+            if job.state.ended:
+                click.echo(f"{job_id} {job.state}: {job.text}", err=True)
+                return 0 if job.state is JobState.COMPLETED else 1
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\n{job_id} keeps running. To cancel it, run `fleetmedic jobs cancel {job_id}`.",
+            err=True,
+        )
+        return 130
 
 
 def _show(log: Path, shown: dict[Path, int]) -> None:

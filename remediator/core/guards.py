@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fleetmedic.kernel.durations import format_duration
 from remediator.core.evidence import AlertStatus, Evidence
 from remediator.core.facts import Identity, SensorFacts, Stops
 from remediator.core.model import OWNER, Level
@@ -203,8 +204,12 @@ def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict
     inside = sorted(at for at in recent if at > now - limits.max_new_window)
     if len(inside) < limits.max_new:
         return ALLOWED
-    text = f"{len(inside)} targets were quarantined in the last {limits.max_new_window:g} s, as many as the budget allows."
     free_at = inside[len(inside) - limits.max_new] + limits.max_new_window
+    window = format_duration(round(limits.max_new_window))
+    text = (
+        f"{len(inside)} targets were quarantined in the last {window}; the budget allows {limits.max_new} new "
+        f"quarantines in this time. The next is allowed at {_utc(free_at)}."
+    )
     return _hold(Reason.BUDGET_NEW, text, free_at)
 
 

@@ -46,7 +46,7 @@ def test_jobs_lists_shows_and_cancels(state: Path) -> None:
     assert "PENDING" in invoke(state, "jobs", "train-a").output
     assert "train-a" in invoke(state, "jobs", "show", "train-a").output
     assert "is being stopped" in invoke(state, "jobs", "cancel", "train-a").output
-    (found,) = json.loads(invoke(state, "jobs", "--json").output)
+    (found,) = json.loads(invoke(state, "jobs", "--json").stdout)
     assert (found["id"], found["state"], found["command"]) == ("train-a", "CANCELLED", ["true"])
     assert "has already ended" in invoke(state, "jobs", "--cancel", "train-a").output
 

@@ -122,21 +122,37 @@ def test_without_an_answer_health_is_unknown_and_says_why() -> None:
 
 
 def test_the_time_of_the_latest_xid_and_of_the_last_boot() -> None:
-    answers = Answers({"max(gpu_xid_last": [sample(NOW - 9)], "max(node_boot": [sample(NOW - 99)]})
+    answers = Answers(
+        {
+            "clamp_max(max(gpu_xid_last": [sample(NOW - 9)],
+            "clamp_max(max(node_boot": [sample(NOW - 99)],
+        }
+    )
     one = sensors(answers)
     assert (run(one.last_xid(GPU)), run(one.boot_time(GPU))) == (NOW - 9, NOW - 99)
-    assert answers.asked == [
-        'max(gpu_xid_last_timestamp_seconds{cluster="a",node="node1",gpu="3"})',
-        'max(node_boot_time_seconds{cluster="a",node="node1"})',
-    ]
+    xid, boot = answers.asked
+    assert 'gpu_xid_last_timestamp_seconds{cluster="a",node="node1",gpu="3"}' in xid
+    assert 'node_boot_time_seconds{cluster="a",node="node1"}' in boot
+    for asked in (xid, boot):
+        assert "(node_time_seconds" in asked, "the clock of the node may be wrong"
+        assert asked.endswith("time())"), "no time of a node is in the future"
 
 
 def test_an_alert_about_one_xid_is_dated_by_that_xid_alone() -> None:
-    answers = Answers({"max(gpu_xid_last": [sample(NOW - 9)]})
+    answers = Answers({"clamp_max(max(gpu_xid_last": [sample(NOW - 9)]})
     assert run(sensors(answers).last_xid(GPU, "79")) == NOW - 9
-    assert answers.asked == [
-        'max(gpu_xid_last_timestamp_seconds{cluster="a",node="node1",gpu="3",xid="79"})'
-    ]
+    (asked,) = answers.asked
+    assert 'gpu_xid_last_timestamp_seconds{cluster="a",node="node1",gpu="3",xid="79"}' in asked
+
+
+def test_a_page_that_a_proxy_repeats_says_nothing_about_health() -> None:
+    lost = {"gpu_lost": [sample(1.0, NOW - 1)], "gpu_up": [sample(0.0, NOW - 1)]}
+    assert run(sensors(Answers(lost)).health(GPU, NOW - 60, NOW)).state is Health.SICK
+    found = run(
+        sensors(Answers({**lost, "changes(node_time": [sample(0)]})).health(GPU, NOW - 60, NOW)
+    )
+    assert found.state is Health.UNKNOWN
+    assert found.text == "The exporter of node1 is scraped, but its page does not change."
 
 
 @pytest.mark.parametrize(

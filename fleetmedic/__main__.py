@@ -1,0 +1,5 @@
+"""`python -m fleetmedic` is `fleetmedic`."""
+
+from fleetmedic.cli import main
+
+main()
