@@ -239,7 +239,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "--collector.disable-defaults",
     "disable_defaults",
     is_flag=True,
-    help="Disable all collectors except the collectors that --collector.NAME enables.",
+    help="Disable all collectors. Use --collector.NAME to enable single collectors.",
 )
 @collector_flags
 @click.pass_context

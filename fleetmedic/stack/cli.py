@@ -65,7 +65,7 @@ DOWN_SECONDS = 15.0
     type=click.FloatRange(1, 1000),
     default=1.0,
     show_default=True,
-    help="Divisor of all durations in rules, detectors and the remediator; 1 for production.",
+    help="Number that divides all durations in rules, detectors and the remediator. Use 1 in production.",
 )
 @click.option(
     "--scrape-interval",
