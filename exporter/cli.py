@@ -44,7 +44,7 @@ def collector_flags(command: F) -> F:
 def _disabled(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
     """Return the disabled collectors.
 
-    With --collector.disable-defaults, all collectors are disabled that no flag enables.
+    With --collector.disable-defaults, each collector is disabled unless its flag enables it.
     """
     named = {
         key: ctx.get_parameter_source(key) is not ParameterSource.DEFAULT for key in SWITCH_KEYS

@@ -1,4 +1,4 @@
-"""Decides which user may report for a job: its owner in the cluster, else the first user who
+"""Decides which user may report for a job: its owner in the cluster, otherwise the first user who
 reported."""
 
 from __future__ import annotations

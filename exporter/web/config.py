@@ -57,7 +57,7 @@ class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The web configuration file. Paths in it are relative to it."""
+    """The web configuration file. Paths in the file are relative to the directory of the file."""
 
     tls_server_config: Tls | None = None
     http_server_config: HttpServerConfig | None = None

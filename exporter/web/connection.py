@@ -36,8 +36,8 @@ _SENTENCES = {
 class HttpConnection:
     """One HTTP connection. `carrier` is the transport below TLS, if any.
 
-    `waiting` is the monotonic time since which the connection waits for a complete request; None
-    while a request is being answered.
+    `waiting` is the monotonic time at which the connection began to wait for a complete request. It
+    is None while a request is being answered.
     """
 
     def __init__(

@@ -153,11 +153,12 @@ class Codes:
         return code in self._xids
 
     def xid(self, code: int) -> Code:
-        """Return the entry of an XID. An unknown XID is a warning with the action none."""
+        """Return the entry of an XID. An unknown XID has the severity warning and the action none."""
         return self._xids.get(code) or Code(code, f"XID {code}", "warning", "none")
 
     def sxid(self, code: int) -> Code:
-        """Return the entry of an SXID. An unknown SXID is a warning with the action none."""
+        """Return the entry of an SXID. An unknown SXID has the severity warning and the action
+        none."""
         if self._sxids is None:
             self._sxids = dict(sxid_catalogue())
             _apply(self._sxids, self._sxid_overrides, "SXID")

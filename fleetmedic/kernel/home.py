@@ -28,7 +28,8 @@ def home() -> Path:
 
 
 def state_dir(given: str | Path | None = None, port_base: int = DEFAULT_PORT_BASE) -> Path:
-    """Return the state directory of a stack: as given, else FLEETMEDIC_STATE_DIR, else a directory in home()."""
+    """Return the state directory of a stack: `given`, otherwise FLEETMEDIC_STATE_DIR, otherwise a
+    directory in home()."""
     if given:
         return Path(given).absolute()
     if from_environment := os.environ.get("FLEETMEDIC_STATE_DIR"):

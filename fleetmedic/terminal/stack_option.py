@@ -22,7 +22,8 @@ class StackLocation(NamedTuple):
 
 
 def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option --port-base to a command. Its value is None if the user did not set it."""
+    """Add the option --port-base to a command. The value is None if the user does not set the
+    option."""
     return click.option(
         "--port-base",
         type=click.IntRange(1024, 65_000),

@@ -171,7 +171,8 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
 def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
     """Return the latest `limit` decisions as table rows.
 
-    The first decision of the latest incident is always included. A row counts the decisions left out.
+    The first decision of the latest incident is always included. One row shows the number of
+    omitted decisions.
     """
     lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
     left_out = len(lines) - limit
