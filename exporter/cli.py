@@ -173,7 +173,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.Choice(["auto", "nvml", "simulated"]),
     default="auto",
     show_default=True,
-    help="Source of the GPU metrics. `auto` uses NVML if its library loads, else --hardware.dir if it is "
+    help="Source of the GPU metrics. `auto` uses NVML if its library loads, otherwise --hardware.dir if it is "
     "set.",
 )
 @click.option(
@@ -232,7 +232,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "--check-config",
     is_flag=True,
     help="Check the flags and the files that they name, and exit. The exit code is 0 if all are valid, "
-    "else 2.",
+    "otherwise 2.",
 )
 @click.version_option(__version__, message="fleetmedic exporter %(version)s")
 @click.option(

@@ -92,7 +92,7 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
 def owner_of(
     found: QuarantineFacts | None, target: Target, incident: Incident, journal_state: JournalState
 ) -> str | None:
-    """Return the owner of a quarantine, or None.
+    """Return the owner of a quarantine; None if there is none.
 
     If an operator closed an incident and kept its quarantine, the owner is that operator, although
     the cluster shows fleetmedic.

@@ -192,7 +192,7 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
 @click.option(
     "--promtool",
     type=click.Path(path_type=Path),
-    help="Path of promtool. [default: promtool on PATH, else the downloaded copy]",
+    help="Path of promtool. [default: promtool on PATH, otherwise the downloaded copy]",
 )
 @click.option(
     "--jobs",

@@ -32,8 +32,8 @@ class ReportPermissions:
         self._cluster_owners = owners
 
     def check(self, key: Key, uid: int) -> None:
-        """Check that the user may report. The first reporter becomes the owner. Raises
-        ReportRejected."""
+        """Check that the user may report for this job, pipeline or service. The first reporter
+        becomes its owner. Raises ReportRejected."""
         owner = self._cluster_owners.get(key.name) if key.kind == "training" else None
         with self._lock:
             first = self._first.get(key[:2])

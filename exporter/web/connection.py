@@ -174,7 +174,7 @@ _stamped: tuple[int, str] = (-1, "")
 
 
 def _date(now: int) -> str:
-    """Return the value of the Date header, cached for one second."""
+    """Return the value of the HTTP header Date, cached for one second."""
     global _stamped
     if _stamped[0] != now:
         at = time.gmtime(now)

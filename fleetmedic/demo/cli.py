@@ -75,7 +75,7 @@ def demo(
     """Demonstrate how fleetmedic detects, quarantines and repairs failed GPUs.
 
     Only the GPUs are simulated. Prometheus, Alertmanager, the exporters, the rules and the remediator
-    are real. The exit code is 0 if the demo observed every expected step, else 1.
+    are real. The exit code is 0 if the demo observed every expected step, otherwise 1.
 
     \b
     Examples:

@@ -1,7 +1,8 @@
 """Locate the state of stacks, so that commands can find a running stack.
 
-All state is in one directory: `FLEETMEDIC_HOME`, else `$XDG_STATE_HOME/fleetmedic`, else
-`~/.local/state/fleetmedic`. Each stack has its own state directory there, with its description in `stack.json`.
+All state is in one directory: `FLEETMEDIC_HOME` if it is set, otherwise
+`$XDG_STATE_HOME/fleetmedic`, otherwise `~/.local/state/fleetmedic`. Each stack has its own state
+directory there, with its description in `stack.json`.
 """
 
 from __future__ import annotations

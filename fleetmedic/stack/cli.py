@@ -143,7 +143,7 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
 def status(stack: StackLocation) -> None:
     """Show the status of each process of the stack.
 
-    The exit code is 0 if all processes are healthy, else 1.
+    The exit code is 0 if all processes are healthy, otherwise 1.
 
     \b
     Examples:

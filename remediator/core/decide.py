@@ -165,8 +165,8 @@ def _quarantine(case: Case) -> Decision:
 
 
 def _held(case: Case) -> Decision:
-    """Return the next decision in state HELD. The rules are those of state TRIAGED. When the guards
-    allow the step, the incident returns to TRIAGED."""
+    """Return the next decision in state HELD. The same rules apply as in state TRIAGED. When the
+    guards allow the step, the incident returns to TRIAGED."""
     answer = _triaged(case)
     if isinstance(answer, Hold):
         return answer

@@ -72,9 +72,7 @@ def decide_escalated(case: Case) -> Decision:
     step = plan.new_step(
         case.incident, "release", plan.QUICK, on=node, name=plan.RELEASE_NODE, also=(node,)
     )
-    text = (
-        f"{node} returns to service; {case.incident.target} stays quarantined: a person is needed."
-    )
+    text = f"{node} returns to service; {case.incident.target} stays quarantined: an operator is needed."
     return Act(step, Reason.READMITTED, text)
 
 

@@ -78,7 +78,7 @@ def _everywhere(reason: Reason, text: str = "", until: float | None = None) -> V
 
 
 def all_of(*verdicts: Verdict) -> Verdict:
-    """Combine verdicts: return the first refusal, else the first hold, else ALLOWED."""
+    """Combine verdicts: return the first refusal, otherwise the first hold, otherwise ALLOWED."""
     against = [verdict for verdict in verdicts if not verdict.allows]
     refusals = [verdict for verdict in against if verdict.ruling is Ruling.REFUSE]
     return (refusals or against or [ALLOWED])[0]
@@ -105,7 +105,7 @@ def identified(identity: Identity) -> Verdict:
     """Hold a disruptive step if no alert's UUID confirms the hardware."""
     if identity.confirmed or identity.problem:
         return same_hardware(identity)
-    text = "No alert of the incident has a UUID that matches the inventory: a person is needed."
+    text = "No alert of the incident has a UUID that matches the inventory: an operator is needed."
     return _hold(Reason.IDENTITY, text)
 
 

@@ -283,7 +283,8 @@ class Incident:
 
     @property
     def current_reason(self) -> tuple[Reason, str]:
-        """Return the current reason and text: those of the hold while the incident is held."""
+        """Return the current reason and text. While the incident is held, they are the reason and
+        the text of the hold."""
         return (self.held, self.held_text) if self.held else (self.reason, self.text)
 
     def attempts(self, step_id: str) -> int:

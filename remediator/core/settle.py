@@ -51,7 +51,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The result of a decision: the events to record, and what to do next.
+    """The result of a decision: the events to record, and the next operation.
 
     `step` is the step to run, `wake_at` the time of the next decision (Unix seconds). `again`:
     decide again at once. `widen` opens an incident on the node.
