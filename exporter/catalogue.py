@@ -1,7 +1,7 @@
 """The catalogue of all metric families that fleetmedic exports or reads, from catalogue.yml.
 
-The exporter takes HELP, TYPE and label names from the catalogue. Rules, dashboards and
-documentation are checked against it. `python -m exporter.reference` prints docs/metrics.md.
+The exporter takes HELP, TYPE and label names from the catalogue. Tests check rules, dashboards and
+documentation against the catalogue. `python -m exporter.reference` prints docs/metrics.md.
 """
 
 from __future__ import annotations

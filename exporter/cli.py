@@ -44,7 +44,7 @@ def collector_flags(command: F) -> F:
 def _disabled(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
     """Return the disabled collectors.
 
-    With --collector.disable-defaults, all collectors are disabled that no flag enables.
+    With --collector.disable-defaults, each collector is disabled unless its flag enables it.
     """
     named = {
         key: ctx.get_parameter_source(key) is not ParameterSource.DEFAULT for key in SWITCH_KEYS
@@ -173,7 +173,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     type=click.Choice(["auto", "nvml", "simulated"]),
     default="auto",
     show_default=True,
-    help="Source of the GPU metrics. `auto` uses NVML if its library loads, else --hardware.dir if it is "
+    help="Source of the GPU metrics. `auto` uses NVML if its library loads, otherwise --hardware.dir if it is "
     "set.",
 )
 @click.option(
@@ -232,14 +232,14 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "--check-config",
     is_flag=True,
     help="Check the flags and the files that they name, and exit. The exit code is 0 if all are valid, "
-    "else 2.",
+    "otherwise 2.",
 )
 @click.version_option(__version__, message="fleetmedic exporter %(version)s")
 @click.option(
     "--collector.disable-defaults",
     "disable_defaults",
     is_flag=True,
-    help="Disable all collectors except the collectors that --collector.NAME enables.",
+    help="Disable all collectors. Use --collector.NAME to enable single collectors.",
 )
 @collector_flags
 @click.pass_context

@@ -134,7 +134,7 @@ _ALL: tuple[CollectorSpec, ...] = (
         "diskstats",
         "disk reads and writes",
         lambda p: diskstats.Diskstats(p.procfs, _flag_pattern(p, _DISKS, diskstats.EXCLUDE)),
-        flags=_regex(_DISKS, "Regular expression of disks to exclude.", diskstats.EXCLUDE),
+        flags=_regex(_DISKS, "Regular expression for the disks to exclude.", diskstats.EXCLUDE),
     ),
     _sys("nvme", "NVMe controllers and their state", Nvme),
     _proc("mdadm", "software RAID", Mdadm),
@@ -146,13 +146,13 @@ _ALL: tuple[CollectorSpec, ...] = (
             Flag(_ROOTFS, "Mount point of the host's root file system.", Path, Path("/")),
             Flag(
                 _MOUNTS,
-                "Regular expression of mount points to exclude.",
+                "Regular expression for the mount points to exclude.",
                 str,
                 filesystem.MOUNTS_EXCLUDE,
             ),
             Flag(
                 _TYPES,
-                "Regular expression of file system types to exclude.",
+                "Regular expression for the file system types to exclude.",
                 str,
                 filesystem.TYPES_EXCLUDE,
             ),
@@ -164,13 +164,15 @@ _ALL: tuple[CollectorSpec, ...] = (
         "netdev",
         "traffic and errors of network interfaces",
         lambda p: netdev.Netdev(p.procfs, _flag_pattern(p, _NETDEV, netdev.EXCLUDE)),
-        flags=_regex(_NETDEV, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
+        flags=_regex(_NETDEV, "Regular expression for the interfaces to exclude.", netdev.EXCLUDE),
     ),
     CollectorSpec(
         "netclass",
         "state and speed of network interfaces",
         lambda p: Netclass(p.sysfs, _flag_pattern(p, _NETCLASS, netdev.EXCLUDE)),
-        flags=_regex(_NETCLASS, "Regular expression of interfaces to exclude.", netdev.EXCLUDE),
+        flags=_regex(
+            _NETCLASS, "Regular expression for the interfaces to exclude.", netdev.EXCLUDE
+        ),
     ),
     _sys("bonding", "bonded network interfaces", Bonding),
     _sys("infiniband", "InfiniBand and RoCE ports", Infiniband),
@@ -187,7 +189,7 @@ _ALL: tuple[CollectorSpec, ...] = (
         lambda p: systemd.Systemd(_flag_pattern(p, _UNITS, systemd.INCLUDE)),
         flags=_regex(
             _UNITS,
-            "Regular expression of units to export, matched against the whole name.",
+            "Regular expression for the systemd units to export. It must match the whole name.",
             systemd.INCLUDE,
         ),
     ),

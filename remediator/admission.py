@@ -90,7 +90,7 @@ class Admission:
         self._hosts = own_names() | {_name(one) for one in access.hosts}
 
     def require(self, request: Request, audience: Audience) -> None:
-        """Return if the client may call a route for this audience. Raises RefusedError if not.
+        """Check that the client may call a route for this audience. Raises RefusedError otherwise.
 
         A browser sends a stored password with every request, including requests that other sites
         cause. The password therefore only allows reading.

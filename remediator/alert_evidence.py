@@ -158,7 +158,8 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
 
 
 def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:
-    """Return the status of an alert, given whether it fires in the Prometheus that evaluates its rule.
+    """Return the status of an alert. `fires`: the alert fires in the Prometheus that evaluates its
+    rule.
 
     `fires` is None if Prometheus did not answer.
     """

@@ -65,8 +65,8 @@ def remediator() -> None:
     "--take-over",
     metavar="REASON",
     default=None,
-    help="Reason for taking the cluster's lock from another remediator, which then takes no actions. Use "
-    "this option for one start only.",
+    help="Take the cluster's lock from the remediator that holds it. The other remediator then takes no "
+    "actions. REASON is recorded. Use this option for one start only.",
 )
 def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str | None) -> None:
     """Run the remediator until SIGTERM.
@@ -140,9 +140,9 @@ def check(config: Path) -> None:
 def plan(config: Path, payload: Path) -> None:
     """Print the actions that the playbooks plan for an alert.
 
-    PAYLOAD is a file with a webhook payload of Alertmanager. The command changes nothing. It does not
-    evaluate the safety checks (guards) and does not contact the cluster. For decisions that include
-    both, run the remediator at level observe and use `fleetmedic why`.
+    PAYLOAD is a file with an Alertmanager webhook payload. The command changes nothing. It does not
+    evaluate the safety checks (guards), and does not contact the cluster. To include the guards and
+    the state of the cluster, run the remediator at level observe and use `fleetmedic why`.
 
     \b
     Example:
@@ -214,7 +214,7 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
 def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
     """Print the remediator's journal, oldest event first.
 
-    The remediator may run at the same time.
+    You can run this command while the remediator is running.
 
     \b
     Examples:

@@ -23,8 +23,8 @@ class _Missing(Enum):
 class TimedConnection(H11Protocol):
     """uvicorn's connection, with time limits for receiving the header and the body of a request.
 
-    uvicorn itself only limits the idle time between two requests. Each limit starts with the first
-    missing byte, so a client that sends one byte a second does not extend it.
+    uvicorn itself only limits the idle time between two requests. Each limit is for the whole
+    header or the whole body. So a client that sends one byte per second cannot extend the limit.
     """
 
     # A body has a second more than its reader waits (`payload.BODY_TIMEOUT`), who then answers 408.

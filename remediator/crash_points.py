@@ -15,7 +15,7 @@ _passed = 0
 
 
 def crash_point() -> None:
-    """Count one crash point, and exit if it is the one in CRASH_AT.
+    """Count one crash point, and exit if its number is CRASH_AT.
 
     Call this right after each journal write and each cluster operation.
     """

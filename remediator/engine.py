@@ -105,7 +105,7 @@ class Engine:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake_all(self) -> None:
-        """Decide again about every open incident now."""
+        """Make a new decision for every open incident now."""
         for incident in self._state.open_incidents():
             self._wake_target(incident.target)
 
@@ -136,7 +136,7 @@ class Engine:
         return len(news)
 
     async def reconsider(self, alerts: Iterable[Alert]) -> None:
-        """Decide again about alerts that were decided on, and have a new reason to be handled."""
+        """Handle alerts again that were handled before, if there is a new reason."""
         context, terms = self._context, self._policy.terms
         for alert in alerts:
             found = self._policy.route(alert)

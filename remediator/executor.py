@@ -105,9 +105,10 @@ class Executor:
             pause = min(pause * 1.5, SLOWEST_LOOK)
 
     async def _against(self, step: Step, tools: Tools, wait: bool) -> StepOutcome | bool:
-        """Check right before the action whether the step is still allowed; False allows it.
+        """Check right before the action whether the step is still allowed.
 
-        True means to observe without acting (`wait`). A StepOutcome means that the step is withdrawn.
+        Returns False if the step is allowed, and a StepOutcome if the step is withdrawn. Returns
+        True if the effect must be observed without the action (`wait`).
         """
         if step.action == "notify":
             return False
@@ -121,7 +122,8 @@ class Executor:
     async def _refused(
         self, action: Action, step: Step, tools: Tools, refused: ClusterError
     ) -> StepOutcome:
-        """Return the result after a failed call, which may have had its effect, so observe once more."""
+        """Return the result after a failed call. The call may have had its effect, so the effect is
+        observed once more."""
         again = await self._look(action, step, tools)
         if isinstance(again, Observation) and again.over:
             return _seen(again)
@@ -144,7 +146,7 @@ class Executor:
     def _blind(self, action: Action, error: ClusterError, *, began: bool) -> StepOutcome:
         """Return the result if the effect cannot be observed.
 
-        If a disruptive step may have started, a person must check.
+        If a disruptive step may have started, an operator must check.
         """
         unknown = action.disruptive and began
         reason = Reason.EFFECT_UNKNOWN if unknown else Reason.STEP_REFUSED

@@ -31,9 +31,10 @@ def identify(
 ) -> Identity:
     """Compare the alerts about a target with the inventory.
 
-    `reported` has the time at which the node's exporter last reported each UUID (Unix seconds), from
-    Prometheus. None means unknown: it neither confirms nor contradicts a node. If the exporter reported UUIDs
-    of another node, the node is not confirmed until that was longer ago than an alert can last.
+    `reported` has the time at which the node's exporter last reported each UUID (Unix seconds),
+    from Prometheus. None means unknown: it neither confirms nor contradicts a node. If the exporter
+    reported UUIDs of another node, the node is not confirmed until the last such report is older
+    than an alert can last.
     """
     known = {node.name: node for node in nodes}
     node = known.get(target.name)
@@ -76,7 +77,8 @@ def _other(node: NodeFacts, index: int, uuid: str) -> str:
 
 
 def _claims(alerts: Iterable[Episode]) -> Iterable[tuple[int, str]]:
-    """Yield index and UUID of each GPU in the alerts. Alerts that lack one of them are skipped."""
+    """Yield index and UUID of each GPU in the alerts. Alerts without an index or a UUID are
+    skipped."""
     for episode in alerts:
         index = _index(episode)
         if index is not None and episode.uuid:

@@ -1,4 +1,4 @@
-"""Orders from people about one target or incident: release, close, retry.
+"""Orders of operators about one target or incident: release, close, retry.
 
 The journal records the author and the reason of each order.
 """
@@ -99,13 +99,14 @@ class IncidentOrders:
         return f"{target} is back in service; {self._respected}"
 
     def _kept(self, incident: Incident) -> bool:
-        """Return whether a person's earlier order keeps the target out of service, so the incident
-        releases nothing.
+        """Return whether an operator's earlier order keeps the target out of service, so the
+        incident releases nothing.
         """
         return incident.target in self._state.kept and incident.target not in incident.quarantined
 
     async def _marked(self, target: Target) -> bool:
-        """Return whether the cluster itself places no jobs on a GPU. A person's release clears that too."""
+        """Return whether the cluster itself places no jobs on a GPU. An operator's release clears
+        that too."""
         try:
             nodes = await self._context.cluster.list_nodes()
         except ClusterError:
@@ -124,7 +125,7 @@ class IncidentOrders:
     async def close_incident(
         self, identity: str, by: str, why: str, *, keep_quarantine: bool
     ) -> str:
-        """Close an incident; returns a text for the person. Raises UserError."""
+        """Close an incident; returns a message for the operator. Raises UserError."""
         async with self._decision_lock(self._open(identity).target):
             return await self._close(identity, by, why, keep_quarantine=keep_quarantine)
 

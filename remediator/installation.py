@@ -74,8 +74,9 @@ def since_boot() -> float:
 class ClusterLock:
     """Acquires and renews the cluster's lock for one installation.
 
-    `take_over` is the reason with which the first successful claim takes the lock from another installation.
-    After a takeover no action starts for `handover` seconds, so that the previous holder can notice.
+    `take_over` is the reason with which the first successful claim takes the lock from another
+    installation. After a takeover no action starts for `handover` seconds, so that the previous
+    holder can stop acting.
     """
 
     def __init__(

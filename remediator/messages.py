@@ -20,13 +20,13 @@ OCCASIONS = {
     "treated": "{target} is quarantined, and the remediator is handling it: {alerts}{why}",
     "back": "{target} is back in service and healthy; the incident is closed.",
     "closed": "{target}: the incident is closed. {why}",
-    "escalated": "{target} needs a person: {alerts}{why}",
-    "failed": "{target} needs a person; the remediator takes no further action: {alerts}{why}",
-    "level": "{target} waits for a person, because the automation level allows no further action: {alerts}{why}",
+    "escalated": "{target} needs an operator: {alerts}{why}",
+    "failed": "{target} needs an operator; the remediator takes no further action: {alerts}{why}",
+    "level": "{target} waits for an operator, because the automation level allows no further action: {alerts}{why}",
     "limit": "{target} is at its size limit: {alerts}{why}",
     "held": "{target} has been held since {since}: {why}",
-    "orphaned": "{target} needs a person: playbook {playbook} of its open incident is no longer configured.",
-    "lane_failed": "{target} needs a person: the remediator failed repeatedly on this target. {alerts}{why}",
+    "orphaned": "{target} needs an operator: playbook {playbook} of its open incident is no longer configured.",
+    "lane_failed": "{target} needs an operator: the remediator failed repeatedly on this target. {alerts}{why}",
 }
 HEALTHY = frozenset({Reason.READMITTED, Reason.HEALTHY_IN_SERVICE})
 

@@ -21,9 +21,9 @@ def group_notice(
 ) -> tuple[Event, ...]:
     """Return one notification for a cause that holds many incidents for long, such as a pause or a silence.
 
-    A pause, a silence or a window has an identifier of its own, and is notified once. Another cause, such as
-    missing sensor data, is notified once an hour, and again for incidents that it holds since. A storm is
-    notified when it begins.
+    A pause, a silence or a window has an identifier of its own, and is notified once. Another
+    cause, such as missing sensor data, is notified once an hour, and again for incidents that it
+    has held since then. A storm is notified when it begins.
     """
     hold = settled.hold
     if hold is None or not hold.group or incident.level is Level.OBSERVE:
@@ -111,7 +111,7 @@ def orphaned(incident: Incident, journal_state: JournalState, now: float) -> tup
 def stray_notice(targets: list[str], journal_state: JournalState, now: float) -> tuple[Event, ...]:
     """Return one notification per target and day for a quarantine of the remediator without an incident.
 
-    Targets that a person keeps out of service are skipped.
+    Targets that an operator keeps out of service are skipped.
     """
     found = [Target.parse(one) for one in targets]
     day = int(now // 86_400)

@@ -1,4 +1,4 @@
-"""Load the playbooks: those of the package and those of the user, validated and in matching order.
+"""Load and validate the playbooks of the package and of the user, in matching order.
 
 A user's playbook replaces a packaged playbook of the same name. Playbooks with alert names come
 before playbooks that match any alert. Otherwise the user's playbooks come first.
@@ -44,7 +44,7 @@ class MatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JobsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The section `jobs` of a playbook: what to do with the jobs on the target."""
+    """The section `jobs` of a playbook: how the jobs on the target are handled."""
 
     signal: bool = False
     restart: bool = True

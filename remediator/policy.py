@@ -13,7 +13,7 @@ from remediator.core.settle import RECURRENCE_WINDOW, Terms
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The configuration that the engine decides by; constant while it runs.
+    """The configuration for the engine's decisions. It does not change while the engine runs.
 
     `idle` is the longest time (seconds) between two decisions on an incident. `cluster` is the
     value of the label `cluster`.

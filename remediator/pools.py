@@ -25,9 +25,10 @@ def pool_view(
 ) -> PoolFacts:
     """Return how much of a pool the remediator keeps out of service, not counting `target`.
 
-    Announced quarantines count. Hardware that was lost or hung when it was quarantined does not count until its
-    repair, and neither do targets that a person keeps out of service. `rehearsed` are the targets that would be
-    out of service at level observe, each with its start time (Unix seconds).
+    Announced quarantines count. Hardware that was lost or hung when it was quarantined does not
+    count until its repair, and neither do targets that an operator keeps out of service.
+    `rehearsed` are the targets that would be out of service at level observe, each with its start
+    time (Unix seconds).
     """
     members = {node.name: node for node in nodes if node.pool == pool}
     out = {
@@ -91,10 +92,10 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
 def owner_of(
     found: QuarantineFacts | None, target: Target, incident: Incident, journal_state: JournalState
 ) -> str | None:
-    """Return the owner of a quarantine, or None.
+    """Return the owner of a quarantine; None if there is none.
 
-    If a person closed an incident and kept its quarantine, the owner is that person, although the
-    cluster shows fleetmedic.
+    If an operator closed an incident and kept its quarantine, the owner is that operator, although
+    the cluster shows fleetmedic.
     """
     if found is None:
         return None
@@ -118,7 +119,8 @@ def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) 
 def release_of(
     target: Target, journal_state: JournalState, seconds: float, now: float
 ) -> tuple[str, float | None]:
-    """Return the text and the end (Unix seconds) of a person's release of a target, or an empty text and None."""
+    """Return the text and the end (Unix seconds) of an operator's release of a target, or an empty
+    text and None."""
     pin = journal_state.pins.get(target)
     if pin is None or now >= pin.at + seconds:
         return "", None

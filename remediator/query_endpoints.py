@@ -73,7 +73,8 @@ class QueryEndpoints:
         return encoded({"decisions": [line(event) for event in story]})
 
     async def why(self, request: Request) -> Response:
-        """Return the decisions about a target, newest last. If it is held, the last one is the current hold."""
+        """Return the decisions about a target, newest last. If an incident of the target is held,
+        the last decision is the current hold."""
         target = Target.parse(request.query_params.get("target", ""))
         limit = _number(request, "limit", 200)
         known = self.journal_state.incidents.values()
@@ -108,8 +109,8 @@ class QueryEndpoints:
     ) -> list[Event]:
         """Return the decisions about the target in order.
 
-        These are its own, those of related incidents, and the records of current holds, which may
-        be older than the limit.
+        These are the decisions about the target itself, the decisions of related incidents, and the
+        records of current holds. A record of a hold may be older than the limit.
         """
         folder = self.data_dir
         found = find_events(folder, target=str(target), decided=True, limit=limit)
@@ -166,7 +167,8 @@ def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:
 
 
 def concerns(event: Event, target: Target, incident: Incident) -> bool:
-    """Return whether an event of a related incident is about the target. Its opening event always is."""
+    """Return whether an event of a related incident is about the target. The event that opened the
+    incident always counts."""
     if event.kind is Kind.INCIDENT_OPENED:
         return True
     if target.kind is TargetKind.JOB:
@@ -200,7 +202,8 @@ def _is_held(incident: Incident) -> bool:
 
 
 def _present(incident: Incident) -> Event:
-    """Return the current hold of an incident as an event. Its number is set when its journal record is found."""
+    """Return the current hold of an incident as an event. The event has no sequence number, because
+    the hold may have no record in the journal."""
     reason, text = incident.current_reason
     at = incident.since if incident.held_since is None else incident.held_since
     return Event(Kind.HELD, at, incident.id, str(incident.target), reason, text)
@@ -220,8 +223,8 @@ def _pause(journal_state: JournalState) -> dict[str, Any] | None:
 def as_json(incident: Incident) -> dict[str, Any]:
     """Return an incident as the API shows it.
 
-    Times are Unix seconds, except `startsAt`, which is Alertmanager's text. `reason` and `text` are
-    those of the hold while the incident is held.
+    Times are Unix seconds, except `startsAt`, which is Alertmanager's text. While the incident is
+    held, `reason` and `text` describe the hold.
     """
     reason, text = incident.current_reason
     return {

@@ -1,4 +1,4 @@
-"""Finds alerts that were decided on, but must be decided on again."""
+"""Finds alerts that were already handled, but must be handled again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from remediator.engine_context import EngineContext
 async def has_new_reason(
     alert: Alert, target: Target, state: JournalState, context: EngineContext, terms: Terms
 ) -> bool:
-    """Return whether a firing alert must be decided on again.
+    """Return whether a firing alert must be handled again.
 
-    This is so if a person's release of the target has expired, if the alert reports a new event, or if
-    it was ignored as older than a repair and became active in Prometheus after the repair.
+    This is the case if an operator's release of the target has expired, or if the alert reports a
+    new event. It is also the case if the alert was ignored as older than a repair, and then became
+    active in Prometheus after the repair.
     """
     record = state.episodes.get(alert.key)
     if record is not None and record.suppressed and last_repaired_at(target, state) > 0:

@@ -49,7 +49,7 @@ class ReportedHardware:
     def concerns(self, alert: Alert, playbook: Playbook) -> bool:
         """Return whether an alert supports the actions of a playbook.
 
-        It does if the alert's own playbook acts on the same class of fault. For example, an
+        An alert supports them if its own playbook acts on the same class of fault. For example, an
         application error on a GPU is no signal against the GPU.
         """
         own = self._route(alert).playbook

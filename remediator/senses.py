@@ -144,7 +144,8 @@ class Senses:
     async def health(self, target: Target, since: float, *, settles: bool = True) -> HealthReport:
         """Judge a target by metrics sampled after `since` (Unix seconds).
 
-        `settles`: it was repaired at `since`, so unhealthy samples soon afterwards do not count.
+        `settles`: the target was repaired at `since`, so unhealthy samples soon afterwards do not
+        count.
         """
         now = self._sources.clock.now()
         return await self._sources.sensors.health(target, since, now, settles=settles)
@@ -300,7 +301,8 @@ class Senses:
         return replace(stops, storm=text or "", storm_group=group)
 
     async def _is_dead(self, incident: Incident, facts: Facts, names: frozenset[str]) -> bool:
-        """Return whether the target is certainly lost or hung: by two signals, or by one without job progress."""
+        """Return whether the target is certainly lost or hung: by two signals, or by one signal
+        while its jobs make no progress."""
         gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
         if not names & gone or not facts.identity.confirmed:
             return False
@@ -349,7 +351,7 @@ class Senses:
         return replace(facts, sensors=seen, exporter_down=down, checkpoint_at=saved)
 
     def _attempts(self, incident: Incident) -> tuple[tuple[str, Target, float], ...]:
-        """Return earlier steps on the target. After a person's retry, only later steps count."""
+        """Return earlier steps on the target. After an operator's retry, only later steps count."""
         wanted = [incident.target]
         if incident.target.kind is TargetKind.GPU:
             wanted.append(Target(TargetKind.NODE, incident.target.name))
@@ -380,7 +382,8 @@ class Senses:
         return sum(bool(one.signal_names()) for one in found)
 
     def _widens(self, target: Target) -> bool:
-        """Return whether an incident of the node may take over, because there is none or it acts for its GPUs."""
+        """Return whether an incident of the node may take over. It may if the node has no incident
+        yet, or if the node's incident also handles its GPUs."""
         journal_state = self._sources.journal_state
         node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)

@@ -67,7 +67,8 @@ class Sensors:
         self._rules_asked = -1e9
 
     async def exporters_up(self) -> dict[str, bool] | None:
-        """Return for each node whether the last scrape of an exporter of it succeeded; None if unknown."""
+        """Return, for each node, whether the last scrape of at least one of its exporters
+        succeeded. Returns None if this is unknown."""
         if self._prometheus is None:
             return None
         if time.monotonic() - self._exporters.asked > TTL:
@@ -148,7 +149,7 @@ class Sensors:
         return None if found is None else bool(found)
 
     async def active_since(self, alert: Alert) -> float | None:
-        """Return since when the alert's latest episode has been active in Prometheus (Unix seconds)."""
+        """Return the time at which the alert's latest episode began in Prometheus (Unix seconds)."""
         chosen = _series_of(alert)
         return await self._largest(f"max(last_over_time(ALERTS_FOR_STATE{chosen}[{FIRED_EVER}s]))")
 
@@ -203,7 +204,8 @@ class Sensors:
         return {one.labels["uuid"]: one.value for one in found if one.labels.get("uuid")}
 
     async def saved_at(self, jobs: Sequence[str]) -> float | None:
-        """Return the oldest of these jobs' last checkpoints (Unix seconds); None if a job does not report it."""
+        """Return the time of the last checkpoint (Unix seconds); for several jobs, the oldest of
+        these times. Returns None if a job does not report its checkpoints."""
         metric = "training_checkpoint_last_success_timestamp_seconds"
         found = await self._ask(f"max by (job_id) ({metric}{self._jobs(jobs)})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None
@@ -221,7 +223,8 @@ class Sensors:
         return bool(found) and {one.labels.get("job_id") for one in found or ()} == set(jobs)
 
     async def last_step(self, jobs: Sequence[str]) -> float | None:
-        """Return the oldest of these jobs' last steps (Unix seconds); None if a job does not report it."""
+        """Return the time of the last step (Unix seconds); for several jobs, the oldest of these
+        times. Returns None if a job does not report its steps."""
         age = f"training_step_age_seconds{self._jobs(jobs)}"  # the clock of a job may be wrong
         found = await self._ask(f"max by (job_id) (timestamp({age}) - {age})")
         return min(one.value for one in found) if found and len(found) == len(jobs) else None

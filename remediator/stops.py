@@ -19,7 +19,7 @@ def stops_of(
 ) -> Stops:
     """Return the conditions that block actions on the incident's target, except storms of its pool.
 
-    A person's release of a target is respected for `pin` seconds.
+    An operator's release of a target is respected for `pin` seconds.
     """
     pause = journal_state.pause
     node = Target(TargetKind.NODE, incident.target.name)

@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "slo": ("rules.commands:slo", "Write rules for service level objectives (SLOs)."),
     "mutate": (
         "rules.commands:mutate",
-        "Check the promtool tests by mutation of the alert rules.",
+        "Change (mutate) the alert rules, and check that a test fails for each change.",
     ),
     "fit": ("rules.serve:fit", "Learn rules from Prometheus' history once, and exit."),
     "serve": (

@@ -53,7 +53,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "--factor",
     default=1.0,
     show_default=True,
-    help="Divisor of every duration in the rules; 1 for production.",
+    help="Number that divides every duration in the rules. Use 1 in production.",
 )
 @click.option(
     "--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Base URL of the runbook pages."
@@ -68,7 +68,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "--scrape-interval",
     default=5.0,
     show_default=True,
-    help="Scrape interval in seconds. --factor shortens no range below four scrape intervals.",
+    help="Scrape interval in seconds. With --factor, every range in the rules remains at least four scrape intervals.",
 )
 @click.option(
     "--category",
@@ -192,7 +192,7 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
 @click.option(
     "--promtool",
     type=click.Path(path_type=Path),
-    help="Path of promtool. [default: promtool on PATH, else the downloaded copy]",
+    help="Path of promtool. [default: promtool on PATH, otherwise the downloaded copy]",
 )
 @click.option(
     "--jobs",
@@ -209,8 +209,8 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
 def mutate(alerts: tuple[str, ...], promtool: Path | None, jobs: int, tests: Path | None) -> None:
     """Change (mutate) each alert rule, and check that one of its tests fails.
 
-    A mutation for which no test fails is a survivor. The exit code is 1 if a survivor has no documented
-    reason.
+    A mutation for which no test fails is called a survivor. The file survivors.yaml in the directory of
+    the tests lists the accepted survivors. The exit code is 1 if there is any other survivor.
 
     \b
     Examples:

@@ -206,8 +206,8 @@ def _with_recording_rules(rule: Rule, groups: Sequence[RuleGroup]) -> tuple[Rule
 def mutation_detected(text: str) -> bool:
     """Return whether promtool failed because of the mutation.
 
-    That is: other alerts than expected, or a query error, such as many-to-many matching without a
-    matcher.
+    The signs are unexpected or missing alerts, and query errors, such as many-to-many matching
+    without a matcher.
     """
     return "got:[" in text or re.search(r"rule: \w+, time: \S+, err: ", text) is not None
 

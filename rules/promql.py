@@ -206,7 +206,8 @@ def _selectors(node: Any, function: str | None) -> Iterator[Selector]:
 
 
 def matchers(text: str) -> list[Matcher]:
-    """Return all label matchers in braces, in order, without a quoted metric name."""
+    """Return all label matchers in braces, in order. A quoted metric name in the braces is not
+    included."""
     parse(text)
     found: list[Matcher] = []
     token_list = tokens(text)
@@ -222,7 +223,8 @@ def matchers(text: str) -> list[Matcher]:
 
 
 def numbers(text: str) -> list[Number]:
-    """Return all number literals with their roles, in order, without durations in brackets."""
+    """Return all number literals with their roles, in order. Durations in brackets are not
+    included."""
     literals = list(_literals(parse(text), NumberRole.PLAIN))
     places = _number_tokens(tokens(text))
     if len(literals) != len(places) or any(

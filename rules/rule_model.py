@@ -31,7 +31,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleGroup:
-    """A group of rules that are evaluated every `interval`, by default that of Prometheus (empty)."""
+    """Rules that are evaluated every `interval`. If it is empty, Prometheus' default applies."""
 
     name: str
     interval: str

@@ -58,8 +58,8 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return max(SHORTEST_SCORING, parse_duration(self.score_every) / self.factor)
 
     def promtool_path(self) -> Path:
-        """Return the path of promtool: from the settings, else from PATH. Raises UserError if it is
-        missing."""
+        """Return the path of promtool: from the settings, otherwise from PATH. Raises UserError if
+        it is missing."""
         found = self.promtool or shutil.which("promtool")
         if not found or not Path(found).is_file():
             raise UserError(

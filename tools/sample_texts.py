@@ -91,7 +91,8 @@ def _alerts() -> Iterator[Text]:
 
 def _pages(folder: str) -> Iterator[Text]:
     for path in sorted((ROOT / folder).glob("*.md")):
-        yield str(path.relative_to(ROOT)), path.read_text()
+        if path.name != "language.md":  # it reports the ratings of the samples
+            yield str(path.relative_to(ROOT)), path.read_text()
 
 
 KINDS: dict[str, tuple[Callable[[], Iterable[Text]], int | None]] = {

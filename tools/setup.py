@@ -188,7 +188,7 @@ def _fetch_parts() -> int:
         doctor, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as said:
         for line in said.stdout or ():
-            if line.startswith(("ok ", "note ", "lack ", " ")):
+            if line.startswith(("ok ", "note ", "missing ", " ")):
                 findings.append(line)
             else:
                 _say(line.rstrip())

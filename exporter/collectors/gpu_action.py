@@ -30,5 +30,5 @@ class GpuAction:
                 yield Sample("gpu_recommended_action", labels, each.rank)
 
     def token(self, now: float) -> Hashable:
-        """Return the samples. There are few, so they are their own token."""
+        """Return the samples. The samples themselves are the token, because there are only a few."""
         return tuple(self.collect(now))

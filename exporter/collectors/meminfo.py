@@ -53,7 +53,7 @@ _NAMES = {
 
 
 class Meminfo:
-    """Reads `procfs`/meminfo. Its values are in KiB, those of huge pages in pages."""
+    """Reads `procfs`/meminfo. The values are in KiB, except the numbers of huge pages."""
 
     name = "meminfo"
     inline = False

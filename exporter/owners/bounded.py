@@ -8,7 +8,8 @@ from pathlib import Path
 
 
 def read(path: Path, most: int) -> bytes:
-    """Return the content of a regular file. Raises OSError, also if it has more than `most` bytes."""
+    """Return the content of a regular file. Raises OSError if the file cannot be read, or has more
+    than `most` bytes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -26,7 +27,8 @@ def read(path: Path, most: int) -> bytes:
 def exists(path: Path) -> bool:
     """Return whether the path exists.
 
-    Returns True without permission to check: the following read then reports the error.
+    Also returns True if the permission to check is missing. The following read then reports the
+    error.
     """
     try:
         path.lstat()
@@ -38,7 +40,8 @@ def exists(path: Path) -> bool:
 
 
 def names(folder: Path, most: int) -> list[str]:
-    """Return the names in a directory. Raises OSError, also if there are more than `most`."""
+    """Return the names in a directory. Raises OSError if the directory cannot be read, or has more
+    than `most` entries."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:

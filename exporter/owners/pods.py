@@ -58,7 +58,7 @@ class Pods:
 
 
 def _uids(top: Path) -> Iterator[str]:
-    """Yield the pod UIDs in a top-level cgroup: guaranteed pods first, then those of other QoS
+    """Yield the pod UIDs in a top-level cgroup: guaranteed pods first, then the pods of other QoS
     classes."""
     classes = []
     for name in bounded.names(top, MAX_PODS):

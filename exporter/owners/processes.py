@@ -1,4 +1,4 @@
-"""Finds the owner of a process: the pod or job of its cgroup, else the job in its environment.
+"""Finds the owner of a process: the pod or job of its cgroup, otherwise the job in its environment.
 
 If neither names a job, the environments of its ancestors are read. A process that cannot be read
 has the key `UNREADABLE`: its owner is unknown.

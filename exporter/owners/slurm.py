@@ -110,8 +110,8 @@ class SlurmSteps:
                 yield Holding(gpu, f"slurm:{job}", job_id=job, user=user, account=account)
 
     def _roots(self) -> Iterator[Path]:
-        """Yield the parent directories of the jobs' cgroups: slurmstepd's scope (v2), else those of
-        cgroup v1."""
+        """Yield the parent directories of the jobs' cgroups: slurmstepd's scope (cgroup v2),
+        otherwise the parent directories of cgroup v1."""
         scope = self._cgroup / "system.slice" / "slurmstepd.scope"
         try:
             later = [scope] if scope.is_dir() else []
@@ -193,7 +193,7 @@ def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
 def _steps(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield the cgroups below a job's cgroup, each with some of its processes.
 
-    Some are enough, because all processes of a step have the same GPUs.
+    A few processes are enough, because all processes of a step have the same GPUs.
     """
     for count, procs in enumerate(folder.rglob("cgroup.procs")):
         if count >= MAX_STEPS:

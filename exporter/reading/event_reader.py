@@ -21,7 +21,7 @@ _KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 
 def parse(line: bytes) -> GpuEvent | None:
-    """Parse a line of the event process; None if the line is no event."""
+    """Parse a line of the event process; None if the line is not an event."""
     words = line.decode(errors="replace").split()
     if len(words) != 4 or not (words[1].isascii() and words[1].isdigit()):
         return None

@@ -59,7 +59,8 @@ class Heartbeat:
         return heartbeat
 
     def begin(self, slot: int | None, group: Group) -> None:
-        """Record that the next calls read this group of this GPU (None: all GPUs)."""
+        """Record that the next calls read this group of this GPU, or of all GPUs if the GPU is
+        None."""
         number = _NO_SLOT if slot is None else slot
         turned = number != self._slot
         self._slot, self._group, self._slowest = number, _GROUPS.index(group), 0.0

@@ -61,8 +61,9 @@ class Lost(msgspec.Struct, frozen=True, tag=True):
 class GroupReadings(msgspec.Struct, frozen=True, tag=True):
     """The readings of one group of one GPU at Unix time `at`, and the number of errors by code.
 
-    `slowest` is the duration of the longest call and `took` that of all calls, in seconds. `every`
-    is the interval if it is longer than usual because the GPU is slow (0: the usual interval).
+    `slowest` is the duration of the longest call, and `took` is the duration of all calls
+    (seconds). `every` is the interval if it is longer than usual because the GPU is slow (0: the
+    usual interval).
     """
 
     slot: int

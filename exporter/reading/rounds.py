@@ -53,8 +53,8 @@ class ReadSchedule:
         return True
 
     def record_duration(self, slot: int, group: Group, seconds: float) -> float:
-        """Record the duration of a read. Returns the new interval if it is longer than usual, else
-        0."""
+        """Record the duration of a read. Returns the new interval if it is longer than usual,
+        otherwise 0."""
         if 2 * seconds <= self._every[group]:
             self._stretched.pop((slot, group), None)
             return 0.0
@@ -62,7 +62,7 @@ class ReadSchedule:
         return round(2 * seconds, 3)
 
     def make_due(self, slot: int | None = None, group: Group | None = None) -> None:
-        """Make this group (None: all groups) of this GPU (None: all GPUs) due in the next round."""
+        """Make a group of a GPU due in the next round. None stands for all groups, or for all GPUs."""
         self._last = {
             key: at
             for key, at in self._last.items()

@@ -65,7 +65,7 @@ class PoolWorker:
         ]
 
     def record_speed(self, message: Message) -> None:
-        """Record by a message whether the GPUs of this solo worker are still slow."""
+        """Update, after a message, whether the GPUs of this solo worker are still slow."""
         if isinstance(message, Round):
             self.fast_rounds += 1
         elif isinstance(message, Lost):

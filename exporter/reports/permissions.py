@@ -1,4 +1,4 @@
-"""Decides which user may report for a job: its owner in the cluster, else the first user who
+"""Decides which user may report for a job: its owner in the cluster, otherwise the first user who
 reported."""
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ReportPermissions:
         self._cluster_owners = owners
 
     def check(self, key: Key, uid: int) -> None:
-        """Check that the user may report. The first reporter becomes the owner. Raises
-        ReportRejected."""
+        """Check that the user may report for this job, pipeline or service. The first reporter
+        becomes its owner. Raises ReportRejected."""
         owner = self._cluster_owners.get(key.name) if key.kind == "training" else None
         with self._lock:
             first = self._first.get(key[:2])

@@ -14,7 +14,8 @@ class ReportDisk:
     """The file system of the report directory.
 
     A container may mount the directory read-only although jobs write to it from outside. So a
-    read-only mount counts only if it was writable before, or if the file system itself is read-only.
+    read-only mount counts as unwritable only if it was writable before, or if the file system
+    itself is read-only.
     """
 
     def __init__(self, directory: Path, mounts: Path = _MOUNTS) -> None:

@@ -27,9 +27,10 @@ def job(
 ) -> Iterator[Sample]:
     """Yield the samples of a job from the reports of all its ranks on this node.
 
-    The values are those of the lowest running rank. The data wait is the longest of all ranks,
-    because the slowest rank delays the others. A time of 0 means that the event has not happened
-    yet. `ages`: the seconds since the latest step of each rank. `dead`: all processes of the job have ended, regardless of the reports.
+    The values come from the lowest running rank. The data wait is the longest of all ranks, because
+    the slowest rank delays the others. A time of 0 means that the event has not happened yet.
+    `ages`: the seconds since the latest step of each rank. `dead`: all processes of the job have
+    ended, regardless of the reports.
     """
     report = min(ranks, key=lambda rank: (rank.running is False, rank.rank))
     loss = report.loss

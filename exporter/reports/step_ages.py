@@ -30,8 +30,9 @@ class StepAges:
     def age(self, report: TrainingReport, report_age: float) -> float | None:
         """Return the age of the latest step in seconds; None before the first step.
 
-        The first report that this process sees says nothing about the age of its step. Then the age of
-        the report itself counts (`report_age`, seconds), because a job reports each step.
+        If this is the first report of the job, the time at which the number of the step changed is
+        unknown. In this case the result is the age of the report (`report_age`, seconds), because a
+        job sends a report for each step.
         """
         if not report.step_at:
             return None

@@ -93,8 +93,8 @@ def _add(families: dict[str, ParsedFamily], owners: dict[str, str], line: Line, 
 
 
 def _family_of(families: Mapping[str, ParsedFamily], name: str) -> str:
-    """Return the family name of a series: that of its histogram or summary, otherwise the name
-    itself."""
+    """Return the family name of a series. For a series of a histogram or summary, this is the name
+    of the histogram or summary; otherwise it is the name of the series."""
     for kind, parts in _PARTS.items():
         for part in parts:
             whole = families.get(name.removesuffix(part)) if name.endswith(part) else None

@@ -57,7 +57,7 @@ class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The web configuration file. Paths in it are relative to it."""
+    """The web configuration file. Paths in the file are relative to the directory of the file."""
 
     tls_server_config: Tls | None = None
     http_server_config: HttpServerConfig | None = None
@@ -150,8 +150,9 @@ def _check_tls(where: str, tls: Tls) -> None:
             raise UserError(f"{where}.{name}: expected PEM text, which is ASCII only.")
     for name, text, file in (("cert", tls.cert, tls.cert_file), ("key", tls.key, tls.key_file)):
         if bool(text) is bool(file):
-            what = "are both set; remove one" if text else "are both missing; set one"
-            raise UserError(f"{where}: {name} and {name}_file {what}.")
+            if text:
+                raise UserError(f"{where}: {name} and {name}_file are both set; remove one.")
+            raise UserError(f"{where}: {name} and {name}_file are both missing; set one.")
     if tls.client_ca and tls.client_ca_file:
         raise UserError(f"{where}: client_ca and client_ca_file are both set; remove one.")
     if VERSIONS[tls.min_version] > VERSIONS[tls.max_version]:

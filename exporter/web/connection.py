@@ -36,8 +36,8 @@ _SENTENCES = {
 class HttpConnection:
     """One HTTP connection. `carrier` is the transport below TLS, if any.
 
-    `waiting` is the monotonic time since which the connection waits for a complete request; None
-    while a request is being answered.
+    `waiting` is the monotonic time at which the connection began to wait for a complete request. It
+    is None while a request is being answered.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ _stamped: tuple[int, str] = (-1, "")
 
 
 def _date(now: int) -> str:
-    """Return the value of the Date header, cached for one second."""
+    """Return the value of the HTTP header Date, cached for one second."""
     global _stamped
     if _stamped[0] != now:
         at = time.gmtime(now)

@@ -53,7 +53,7 @@ class WebCollector:
         return self._counters.samples()
 
     def token(self, now: float) -> Hashable:
-        """Return the samples. There are few, so they are their own token."""
+        """Return the samples. The samples themselves are the token, because there are only a few."""
         return tuple(self._counters.samples())
 
 

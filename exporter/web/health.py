@@ -42,8 +42,8 @@ class ErrorEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 class Component(msgspec.Struct, frozen=True, omit_defaults=True):
     """The health of one component, such as a GPU.
 
-    `action` is the recommended action, `reason` its reason, and `since` the Unix time since which
-    it is recommended. The GPU fields are omitted for other components.
+    `action` is the recommended action, and `reason` is the reason for this action. `since` is the
+    Unix time at which the recommendation began. The GPU fields are omitted for other components.
     """
 
     name: str
@@ -147,7 +147,7 @@ def kernel_log(failure: str, *, read: bool) -> Component:
     """Return the component of the kernel log.
 
     `failure` is the reason why the log cannot be read, or empty. `read`: the log was read recently.
-    Otherwise its state is unknown.
+    If not, the state of the log is unknown.
     """
     if failure:
         return _part("kernel_log", "kernel_log", "degraded", failure)
@@ -164,7 +164,7 @@ def collectors(states: Iterable[CollectorState]) -> Iterator[Component]:
 
 
 def worst(components: Iterable[Component]) -> Word:
-    """Return the state of the node: that of its worst component.
+    """Return the state of the node, which is the state of its worst component.
 
     Unknown is worse than healthy and better than degraded.
     """

@@ -37,8 +37,8 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 class ConnectionSlot:
     """A connection that counts against the limit.
 
-    `waiting` is the monotonic time since which it waits for a request; None while a request is
-    being answered.
+    `waiting` is the monotonic time at which the connection began to wait for a request. It is None
+    while a request is being answered.
     """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
@@ -202,7 +202,7 @@ class WebServer:
         return self._with_headers(response)
 
     def _with_headers(self, response: Response) -> Response:
-        """Return the response with the configured headers, which every response has."""
+        """Return the response with the configured headers. Every response must have these headers."""
         return response.with_headers(_NOSNIFF, *self._file.config.headers)
 
 

@@ -118,7 +118,7 @@ EVENTS: tuple[str, ...] = tuple(dict.fromkeys(rule.event for rule in RULES))
 
 
 def kernel_event(text: str) -> str | None:
-    """Return the kind of event in this line; None if it is no event."""
+    """Return the kind of event in this line; None if the line is not an event."""
     for rule in RULES:
         if rule.hint in text and rule.pattern.search(text):
             return rule.event

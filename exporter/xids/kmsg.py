@@ -37,7 +37,7 @@ class KmsgRecord:
 
     @property
     def first_of_boot(self) -> bool:
-        """Whether this is the first record of a boot."""
+        """Return whether this is the first record of a boot."""
         return self.text.startswith("Linux version ")
 
 

@@ -28,7 +28,7 @@ MEMORY_SAYS: tuple[tuple[str, str, Action], ...] = (
 
 
 class Recommendation(NamedTuple):
-    """A recommended action, its reason, and the Unix time since which it is recommended."""
+    """A recommended action, the reason for it, and the Unix time at which the recommendation began."""
 
     action: Action
     reason: str

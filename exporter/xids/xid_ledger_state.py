@@ -70,8 +70,8 @@ class GpuObservation(msgspec.Struct):
 class LedgerState(msgspec.Struct):
     """The whole state of the ledger.
 
-    Counts and latest times are by UUID and code; those of NVSwitches by bus address and code. A
-    code is a text, `other` if there are too many codes.
+    Counts and latest times are stored by UUID and code. For NVSwitches, they are stored by bus
+    address and code. A code is a text, `other` if there are too many codes.
     """
 
     boot_id: str = ""

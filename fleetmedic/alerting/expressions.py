@@ -118,7 +118,8 @@ def _member(item: re.Match[str]) -> str:
 
 
 class _Counts:
-    """Limits repetitions: Go multiplies the counts of nested repetitions and rejects more than 1000."""
+    """Limits the repetitions in a regular expression. Go multiplies the counts of nested
+    repetitions, and rejects a product above 1000."""
 
     def __init__(self) -> None:
         self._largest = [1]

@@ -51,7 +51,7 @@ def overlapping_sets(matches: Sequence[Match], place: str) -> list[tuple[int, ..
 
 
 def _meet(one: Match, other: Match) -> bool:
-    """Return whether one alert can match both. False only if that is certain."""
+    """Return whether one alert can match both. Returns False only if no alert can match both."""
     return all(
         any(_touch(a, b) for a in _starts(text) for b in _starts(other[label]))
         for label, text in one.items()

@@ -16,7 +16,8 @@ Receiver = tuple[str, dict[str, Any]]
 def by_remediator(channel: Channel, version: Version) -> bool:
     """Return whether the remediator must send to this channel.
 
-    It must if this Alertmanager does not support the channel, or only with a secret in its configuration.
+    This is the case if this version of Alertmanager does not support the channel, or needs the
+    channel's secret in its configuration.
     """
     if isinstance(channel, Teams):
         return version < TEAMS_SINCE

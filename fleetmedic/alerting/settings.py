@@ -117,7 +117,8 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Maintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A planned maintenance: matching alerts are muted, for people and the remediator, while a window is open."""
+    """A planned maintenance. While a window is open, matching alerts cause no notifications and no
+    actions of the remediator."""
 
     name: Name
     match: Annotated[Matches, msgspec.Meta(min_length=1)]

@@ -22,7 +22,8 @@ def is_open(window: Window, now: float) -> bool:
 
 
 def matches(match: Matches, labels: Mapping[str, str]) -> bool:
-    """Return whether every expression matches its whole label. A missing label counts as an empty string."""
+    """Return whether every expression matches the whole value of its label. A missing label counts
+    as an empty string."""
     return all(expression(text).fullmatch(labels.get(label, "")) for label, text in match.items())
 
 

@@ -52,8 +52,9 @@ FACTOR = 30.0
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="State directory of the demo. Its contents are deleted first. [default: "
-    "$FLEETMEDIC_HOME/demo; with another --port-base $FLEETMEDIC_HOME/demo-PORT]",
+    help="State directory of the demo. The demo deletes the contents of this directory first. Default: "
+    "$FLEETMEDIC_HOME/demo, or $FLEETMEDIC_HOME/demo-PORT if --port-base is not "
+    f"{DEFAULT_PORT_BASE}.",
 )
 @click.option(
     "--stop",
@@ -74,7 +75,7 @@ def demo(
     """Demonstrate how fleetmedic detects, quarantines and repairs failed GPUs.
 
     Only the GPUs are simulated. Prometheus, Alertmanager, the exporters, the rules and the remediator
-    are real. The exit code is 0 if the demo observed every expected step, else 1.
+    are real. The exit code is 0 if the demo observed every expected step, otherwise 1.
 
     \b
     Examples:

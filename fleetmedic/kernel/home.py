@@ -1,7 +1,8 @@
 """Locate the state of stacks, so that commands can find a running stack.
 
-All state is in one directory: `FLEETMEDIC_HOME`, else `$XDG_STATE_HOME/fleetmedic`, else
-`~/.local/state/fleetmedic`. Each stack has its own state directory there, with its description in `stack.json`.
+All state is in one directory: `FLEETMEDIC_HOME` if it is set, otherwise
+`$XDG_STATE_HOME/fleetmedic`, otherwise `~/.local/state/fleetmedic`. Each stack has its own state
+directory there, with its description in `stack.json`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def home() -> Path:
 
 
 def state_dir(given: str | Path | None = None, port_base: int = DEFAULT_PORT_BASE) -> Path:
-    """Return the state directory of a stack: as given, else FLEETMEDIC_STATE_DIR, else a directory in home()."""
+    """Return the state directory of a stack: `given`, otherwise FLEETMEDIC_STATE_DIR, otherwise a
+    directory in home()."""
     if given:
         return Path(given).absolute()
     if from_environment := os.environ.get("FLEETMEDIC_STATE_DIR"):

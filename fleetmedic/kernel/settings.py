@@ -62,7 +62,7 @@ def parse_yaml(text: str, where: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{where}{line}: {str(error.problem)[:200]}. Fix the YAML there.") from None
+        raise UserError(f"{where}{line}: {str(error.problem)[:200]}. Correct the YAML.") from None
     except (yaml.YAMLError, *_MISFITS) as error:
         raise UserError(f"{where}: invalid YAML: {' '.join(str(error).split())[:200]}.") from None
 
@@ -115,7 +115,7 @@ def load_rows(path: Path, key: str, shape: type[T]) -> tuple[T, ...]:
             value = loader.construct_document(node)
             rows.append(convert(value, shape, f"{path}: at $.{key}[{len(rows)}]"))
     except yaml.MarkedYAMLError as error:
-        raise UserError(f"{path}: {str(error.problem)[:200]}. Fix the YAML there.") from None
+        raise UserError(f"{path}: {str(error.problem)[:200]}. Correct the YAML.") from None
     finally:
         loader.dispose()
     return tuple(rows)

@@ -176,8 +176,9 @@ class LocalCluster:
         """Stop a job and restart it on other GPUs from its checkpoint; returns whether a restart is needed.
 
         The restart does not count as a failure. The job's state is MOVING until it runs again. Does
-        nothing if the job has ended, or uses none of the excluded targets. Without `exclude` or with `always`,
-        it restarts in any case, and avoids its current GPUs: it uses them again only if nothing else fits.
+        nothing if the job has ended, or uses none of the excluded targets. If `exclude` is empty,
+        or if `always` is set, the job always restarts. It then uses its current GPUs again only if
+        no other GPUs fit.
         """
         about = " ".join([job_id, *sorted(map(str, exclude))])
         with self.store.write() as db:

@@ -33,7 +33,8 @@ def open_cluster(state: Path) -> LocalCluster:
 
 
 def checked_name(text: str, what: str) -> str:
-    """Return the text if it is a valid name. Raises UserError with `what` at the start."""
+    """Return the text if it is a valid name. Raises UserError with a message that starts with
+    `what`."""
     if not valid_name(text):
         raise UserError(
             f"{what}: expected letters, digits, '.', '_' and '-', starting with a letter or digit, "

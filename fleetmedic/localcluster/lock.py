@@ -1,7 +1,8 @@
 """The lock that allows one remediator to act on this cluster. It is an entry in the store.
 
-The entry's age is measured by the time since boot, which does not change with the wall clock. After a reboot,
-or from another host, only the wall clock can be used. A renewal that is then in the future counts as made now.
+The entry's age is measured by the time since boot, which does not change with the wall clock. After
+a reboot, or if another host renewed the entry, only the wall clock can be used. If the wall clock
+was set back, the renewal may seem to be in the future. Then the age of the entry counts as 0.
 """
 
 from __future__ import annotations

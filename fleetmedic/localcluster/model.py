@@ -44,8 +44,8 @@ class Quarantine:
 class GpuView:
     """One GPU.
 
-    `quarantined` is the quarantine of this GPU only; that of its node is in NodeView. `marked` is
-    the reason why the cluster itself places no jobs on the GPU.
+    `quarantined` is the quarantine of this GPU only; NodeView has the quarantine of the node.
+    `marked` is the reason why the cluster itself places no jobs on the GPU.
     """
 
     index: int
@@ -101,9 +101,10 @@ class JobView:
     """The current state of a job. Times are Unix seconds.
 
     `attempts` counts the job's own failures, `restarts` all restarts, and `moves` the restarts on
-    other GPUs. `node` and `gpus` are where the job runs, waits, or ran last. `signals` has the
-    op_ids of delivered checkpoint requests, `restart_ops` those of accepted restart requests, and
-    `restarts_done` those of restarts after which the job ran again.
+    other GPUs. `node` and `gpus` are the place where the job runs or waits, or where it ran last.
+    `signals` has the op_ids of delivered checkpoint requests, and `restart_ops` has the op_ids of
+    accepted restart requests. `restarts_done` has the op_ids of restarts after which the job ran
+    again.
     """
 
     id: str

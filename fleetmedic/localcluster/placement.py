@@ -32,7 +32,8 @@ def select_gpus(
     excluded: frozenset[Target] = frozenset(),
     avoid: frozenset[Target] = frozenset(),
 ) -> Placement | NoPlacement:
-    """Select `wanted` GPUs on one node: on the node with the fewest free GPUs, those with the lowest indices.
+    """Select `wanted` GPUs on one node. Among the nodes that fit, the node with the fewest free
+    GPUs is used. On this node, the GPUs with the lowest indices are used.
 
     GPUs are never selected if they or their node are allocated, quarantined, marked or in `excluded`. GPUs in
     `avoid` are selected only if nothing else fits. A job without GPUs is placed on the node in service with the

@@ -36,8 +36,8 @@ class RecordedProcess:
 
     @property
     def alive(self) -> bool:
-        """Return whether the process still runs: it exists, is no zombie, and is not another
-        process with its pid.
+        """Return whether the process still runs. A zombie does not count, and neither does a later
+        process that has the same pid.
         """
         return (
             self.start > 0
@@ -58,7 +58,8 @@ class RecordedProcess:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A started attempt: its command and the shim, its parent. Or a started replica: its process and port."""
+    """A started attempt (its command, and the shim as the parent process), or a started replica
+    (its process and port)."""
 
     command: RecordedProcess
     shim: RecordedProcess

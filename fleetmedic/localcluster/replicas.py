@@ -117,7 +117,8 @@ class Replicas:
         return Replica(row["n"], row["role"], row["state"], folder, row["drain_at"] or 0.0, started)
 
     def _keep(self, replica: Replica, now: float) -> bool:
-        """Return whether the replica has a process or is starting. Starts it if it was never started."""
+        """Start the replica if it was never started. Returns whether the replica has a process or
+        is starting."""
         if replica.started is not None:
             if not replica.started.command.alive:
                 self._remove(replica, now)

@@ -97,9 +97,9 @@ class Ended:
 class RetryDecision:
     """The job's next state, the reason, and the earliest time of the next start (`due`, Unix seconds).
 
-    `failures` is the new failure count; `charged`: this end counted as a failure. `suspect`: suspicions against
-    the job's GPUs are recorded. `acquit`: this job's suspicions are deleted, because the job fails on other
-    GPUs too.
+    `failures` is the new failure count. `charged`: the end of the attempt counts as a failure of
+    the job. `suspect`: the store must record a Suspicion for each GPU of the job. `acquit`: the
+    store must delete the Suspicions from this job, because the job fails on other GPUs too.
     """
 
     state: JobState
@@ -113,7 +113,7 @@ class RetryDecision:
 
 
 def after_exit(ended: Ended, now: float) -> RetryDecision:
-    """Decide about a job whose attempt has ended."""
+    """Return what happens to a job whose attempt has ended."""
     if ended.stop is not None:
         return _after_stop(ended, ended.stop, now)
     if ended.exit.code == 0:
@@ -185,7 +185,8 @@ def _after_stop(ended: Ended, stop: Stop, now: float) -> RetryDecision:
 
 
 def _after_gpu(ended: Ended, now: float) -> RetryDecision:
-    """Decide after the failure of a GPU: the job waits until it is known whether the GPU recovers."""
+    """Return what happens to a job after the failure of a GPU: the job waits until it is known
+    whether the GPU recovers."""
     names = ", ".join(map(str, ended.unresponsive))
     text = (
         f"GPU {names} does not answer a probe; retry after {IN_PLACE_DELAYS[0]:g} s, on other GPUs "

@@ -85,7 +85,8 @@ def set_waiting_state(
 
 
 def uncount_failure(db: sqlite3.Connection, job: sqlite3.Row) -> None:
-    """Subtract the last failure of a waiting job, because the job did not cause it."""
+    """Reduce the failure count of a waiting job by one, because the job did not cause its last
+    failure."""
     if job["charged"]:
         set_job(db, job["id"], failures=max(0, job["failures"] - 1), charged=0)
 

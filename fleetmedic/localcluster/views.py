@@ -31,7 +31,8 @@ def attempt_dir(folder: Path, job_id: str, attempt: int) -> Path:
 
 
 def checkpoint_dir(folder: Path, job_id: str, spec: JobSpec) -> Path:
-    """Return the job's checkpoint directory from its spec, else the default in the cluster's directory."""
+    """Return the job's checkpoint directory: the directory in its spec, otherwise the default in
+    the cluster's directory."""
     given = spec.checkpoint_dir
     return Path(given) if given else folder / "jobs" / job_id / "checkpoints"
 

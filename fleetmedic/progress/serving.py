@@ -17,8 +17,8 @@ MAX_CODES = 16
 class Serving:
     """Reports the progress of one replica of a service. Thread-safe.
 
-    `replica` (default: FLEETMEDIC_REPLICA, else 0) is a small number or a name. It must be unique
-    on the node and stay the same after a restart.
+    `replica` is a small number or a name. The default is FLEETMEDIC_REPLICA if it is set, otherwise
+    0. It must be unique on the node and stay the same after a restart.
     """
 
     def __init__(

@@ -16,10 +16,11 @@ RANKS = ("FLEETMEDIC_RANK", "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
 class Progress:
     """Reports the progress of one training process. In a distributed job, each process reports with its `rank`.
 
-    Defaults: `job_id`, `directory` and `socket` come from FLEETMEDIC_JOB_ID, FLEETMEDIC_PROGRESS_DIR and
-    FLEETMEDIC_PROGRESS_SOCKET. The rank comes from FLEETMEDIC_RANK, RANK, SLURM_PROCID or OMPI_COMM_WORLD_RANK,
-    else it is 0. The number of restarts comes from FLEETMEDIC_RESTARTS. `checkpoint_interval` is in seconds;
-    without it, the longest of the last three intervals between checkpoints is used.
+    Defaults: `job_id`, `directory` and `socket` come from FLEETMEDIC_JOB_ID,
+    FLEETMEDIC_PROGRESS_DIR and FLEETMEDIC_PROGRESS_SOCKET. The rank comes from FLEETMEDIC_RANK,
+    RANK, SLURM_PROCID or OMPI_COMM_WORLD_RANK; the default is 0. The number of restarts comes from
+    FLEETMEDIC_RESTARTS. `checkpoint_interval` is in seconds; without it, the longest of the last
+    three intervals between checkpoints is used.
 
     In the report, `loss` is null for a loss that is not finite (NaN or Inf), and missing if no loss was
     reported. `checkpoint_interval` is 0 while it is unknown.

@@ -65,7 +65,7 @@ DOWN_SECONDS = 15.0
     type=click.FloatRange(1, 1000),
     default=1.0,
     show_default=True,
-    help="Divisor of all durations in rules, detectors and the remediator; 1 for production.",
+    help="Number that divides all durations in rules, detectors and the remediator. Use 1 in production.",
 )
 @click.option(
     "--scrape-interval",
@@ -143,7 +143,7 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
 def status(stack: StackLocation) -> None:
     """Show the status of each process of the stack.
 
-    The exit code is 0 if all processes are healthy, else 1.
+    The exit code is 0 if all processes are healthy, otherwise 1.
 
     \b
     Examples:

@@ -41,10 +41,10 @@ _LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. Only `lack` makes the exit code 1. `cure` is the fix."""
+    """The result of one check. Only `missing` makes the exit code 1. `cure` is the fix."""
 
     name: str
-    verdict: Literal["ok", "lack", "note"]
+    verdict: Literal["ok", "missing", "note"]
     text: str
     cure: str = ""
 
@@ -60,7 +60,7 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -
     """Check whether this machine can run the stack. The exit code is 1 if a requirement is missing.
 
     The command checks Python, libraries, Prometheus, Alertmanager, mount namespaces, ports, GPUs and
-    disk space. It prints one line for each check: `ok`, `note` (a warning) or `lack` (a missing
+    disk space. It prints one line for each check: `ok`, `note` (a warning) or `missing` (a missing
     requirement).
 
     \b
@@ -76,10 +76,10 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -
         click.echo(json.dumps({"findings": [asdict(one) for one in found]}, indent=1))
     else:
         for one in found:
-            click.echo(f"{one.verdict:<5} {one.name:<13} {one.text}")
+            click.echo(f"{one.verdict:<7} {one.name:<13} {one.text}")
             if one.cure:
-                click.echo(f"{'':<19} -> {one.cure}")
-    ctx.exit(1 if any(one.verdict == "lack" for one in found) else 0)
+                click.echo(f"{'':<21} -> {one.cure}")
+    ctx.exit(1 if any(one.verdict == "missing" for one in found) else 0)
 
 
 def examine(stack: StackLocation) -> list[CheckResult]:
@@ -118,7 +118,7 @@ def _libraries() -> CheckResult:
         extras = ",".join(sorted(set(missing.values())))
         return CheckResult(
             "libraries",
-            "lack",
+            "missing",
             f"missing: {', '.join(missing)}",
             f"pip install 'fleetmedic[{extras}]'",
         )
@@ -129,7 +129,7 @@ def _program(name: str) -> CheckResult:
     try:
         path = binaries.find(name)
         if path is None:
-            verdict: Literal["note", "lack"] = "note" if name == "amtool" else "lack"
+            verdict: Literal["note", "missing"] = "note" if name == "amtool" else "missing"
             return CheckResult(
                 name,
                 verdict,
@@ -138,7 +138,7 @@ def _program(name: str) -> CheckResult:
             )
         start = binaries.command(name)
     except UserError as error:
-        return CheckResult(name, "lack", "does not start", str(error))
+        return CheckResult(name, "missing", "does not start", str(error))
     way = {"unshare": " in a mount namespace", "env": " with proot"}.get(start[0], "")
     return CheckResult(
         name, "ok", f"{binaries.version(path).partition(', version ')[2]}{way}, {path}"
@@ -202,7 +202,7 @@ def _disk(state: Path) -> CheckResult:
     if not os.access(folder, os.W_OK):
         return CheckResult(
             "disk",
-            "lack",
+            "missing",
             f"{folder} is not writable",
             "set FLEETMEDIC_HOME or --state-dir to a directory that you can write",
         )
@@ -210,7 +210,7 @@ def _disk(state: Path) -> CheckResult:
     if free < need:
         return CheckResult(
             "disk",
-            "lack",
+            "missing",
             text,
             f"{NEEDS_BYTES / 1e9:.0f} GB required: free disk space, or set FLEETMEDIC_HOME or "
             "--state-dir to another file system",

@@ -103,7 +103,7 @@ def fleet(hardware: Hardware) -> list[PastGpu]:
 
 
 def schedule(gpus: Sequence[PastGpu], begin: float, end: float, seed: int = 1) -> list[PastJob]:
-    """Return jobs of four and eight GPUs on every node, none in the last QUIET_END seconds."""
+    """Return jobs of four and eight GPUs for every node. No job runs in the last QUIET_END seconds."""
     chance = random.Random(seed)  # noqa: S311 - generated data, not a secret
     nodes: dict[str, list[int]] = {}
     for gpu in gpus:

@@ -1,7 +1,7 @@
 """Identify processes by pid and start time, because the kernel reuses pids.
 
 Every process of a stack has the stack's mark in an environment variable, which child processes
-inherit. So all processes that a stack left behind can be found, and no others.
+inherit. So the processes of a stack can be found, even after its supervisor has ended.
 """
 
 from __future__ import annotations

@@ -120,9 +120,15 @@ def _unpack(release: NewerRelease, apt: Apt, into: Path) -> None:
     offered = {line.split("|")[1].strip() for line in listed if line.count("|") >= 2}
     fitting = sorted(filter(release.fits, offered), key=numbers)
     if not fitting:
-        only = ", ".join(sorted(offered))
-        seen = f"has only {only}" if offered else f"has no version of it ({last_line(complaint)})"
-        raise UserError(f"{release.name} cannot be fetched: this machine's archive {seen}.")
+        if offered:
+            raise UserError(
+                f"{release.name} cannot be fetched: the apt sources of this machine have only the "
+                f"versions {', '.join(sorted(offered))} of the package {release.packages[0]}."
+            )
+        raise UserError(
+            f"{release.name} cannot be fetched: the apt sources of this machine do not have the "
+            f"package {release.packages[0]} ({last_line(complaint)})."
+        )
     wanted = [f"{package}={fitting[-1]}" for package in release.packages]
     if why := apt.download(wanted) or apt.unpack():
         raise UserError(f"{release.name} cannot be fetched: {why}.")

@@ -22,10 +22,11 @@ SCRAPE_SECONDS = 5.0
 class StackOptions:
     """The options of a stack.
 
-    `factor` divides the durations of rules, detectors and remediation. `simulate` None: simulate if there is no
-    GPU. `level` None: repair on simulated GPUs, observe on real ones. `scrape` is Prometheus' scrape interval
-    in seconds. `reset` deletes the state of earlier runs. `history` preloads 24 h of healthy metrics into a
-    simulated stack. `notifications` is the path of notifications.yml.
+    `factor` divides the durations of rules, detectors and remediation. If `simulate` is None, GPUs
+    are simulated if this machine has no GPU. If `level` is None, the level is repair for simulated
+    GPUs and observe for real GPUs. `scrape` is Prometheus' scrape interval in seconds. `reset`
+    deletes the state of earlier runs. `history` preloads 24 h of healthy metrics into a simulated
+    stack. `notifications` is the path of notifications.yml.
     """
 
     state_dir: Path

@@ -31,7 +31,8 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """A process to keep running. `health` is a URL that returns 200 if the process is ready; None: no check."""
+    """A process to keep running. `health` is a URL that returns 200 if the process is ready. If it
+    is None, there is no check."""
 
     name: str
     command: tuple[str, ...]

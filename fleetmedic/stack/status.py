@@ -84,7 +84,8 @@ def _usage(pid: int) -> tuple[float | None, int | None]:
 
 
 def use_plain_output() -> bool:
-    """Return whether to print plain lines: stdout is no terminal, NO_COLOR is set, or TERM is dumb."""
+    """Return whether to print plain lines. This is the case if stdout is not a terminal, NO_COLOR
+    is set, or TERM is dumb."""
     return (
         not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM", "") == "dumb"
     )

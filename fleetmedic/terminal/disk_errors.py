@@ -1,4 +1,4 @@
-"""Explain a full disk, missing access rights or a locked database in one sentence."""
+"""Explain in one sentence that a disk is full, access rights are missing, or a database is locked."""
 
 from __future__ import annotations
 

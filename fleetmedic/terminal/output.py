@@ -13,7 +13,8 @@ _WHOLE = {"id", "time", "since", "job", "state", "node"}  # columns that are nev
 
 
 def on_terminal() -> bool:
-    """Return whether to print tables: stdout is a capable terminal, and rich is installed."""
+    """Return whether to print tables. This is the case if stdout is a capable terminal and rich is
+    installed."""
     able = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     return able and importlib.util.find_spec("rich") is not None
 

@@ -22,7 +22,8 @@ class StackLocation(NamedTuple):
 
 
 def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option --port-base to a command. Its value is None if the user did not set it."""
+    """Add the option --port-base to a command. The value is None if the user does not set the
+    option."""
     return click.option(
         "--port-base",
         type=click.IntRange(1024, 65_000),
@@ -37,8 +38,9 @@ def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--state-dir",
         type=click.Path(file_okay=False, path_type=Path),
-        help="State directory of the stack. [default: $FLEETMEDIC_STATE_DIR, else "
-        "$FLEETMEDIC_HOME/stack; with another --port-base $FLEETMEDIC_HOME/stack-PORT]",
+        help="State directory of the stack. Default: $FLEETMEDIC_STATE_DIR if it is set, otherwise "
+        "$FLEETMEDIC_HOME/stack, or $FLEETMEDIC_HOME/stack-PORT if --port-base is not "
+        f"{DEFAULT_PORT_BASE}.",
     )
     @port_base_option
     @wraps(command)

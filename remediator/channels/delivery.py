@@ -215,8 +215,8 @@ def _confirmed(status: int, body: bytes, success: str) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise NotDelivered("The service returned invalid JSON.", again=True) from None
     if str(decoded.get(key)) != wanted:
-        what = f"{key} is {str(decoded.get(key))[:40]}"
+        got = str(decoded.get(key))[:40]
         raise NotDelivered(
-            f"The service refused the message: {what}, expected {wanted}.", again=True
+            f"The service refused the message: expected {key}={wanted}, got {got}.", again=True
         )
     return decoded

@@ -97,7 +97,8 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One job. `node` and `gpus` are what it holds now: None and () while it waits for placement.
+    """One job. `node` and `gpus` are the node and the GPUs that the job holds now: None and ()
+    while it waits for placement.
 
     `state` is the cluster's own name of the state, for people only; the remediator uses `running` and
     `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts every restart.
@@ -207,9 +208,9 @@ class Cluster(Protocol):
     ) -> None:
         """Stop a job and restart it elsewhere from its checkpoint, without counting an attempt.
 
-        Returns when the cluster has accepted the request. A job is not restarted if it has finished or uses
-        nothing that is excluded. If `exclude` is empty or with `always`, it is restarted in any case, on other
-        GPUs if there are some: nothing is known against its current GPUs.
+        Returns when the cluster has accepted the request. A job is not restarted if it has finished
+        or uses nothing that is excluded. If `exclude` is empty, or if `always` is set, the job is
+        always restarted. The cluster then prefers other GPUs, but may use the current GPUs again.
         """
         self._lacks("restart a job")
 

@@ -1,4 +1,4 @@
-"""Test a simulated GPU: put load on it for some time and read its sensors meanwhile."""
+"""Test a simulated GPU: put load on the GPU for some time, and read its sensors during this time."""
 
 from __future__ import annotations
 

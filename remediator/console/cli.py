@@ -138,11 +138,12 @@ def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
 @remote
 def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) -> None:
-    """Show the remediator's latest decisions about TARGET with their reasons, newest last.
+    """Show the remediator's latest decisions about TARGET, and the reason for each decision.
 
-    TARGET is NODE, NODE/INDEX for a GPU, job/ID or workload/NAME. Each step has one line when it is
-    announced and one when it is done. If a safety check (guard) blocks the next step, the last line
-    gives the reason.
+    TARGET is NODE, NODE/INDEX for a GPU, job/ID or workload/NAME. The newest decision is the last
+    line. The output has two lines for each step: one when the remediator announces the step, and one
+    when the step is done. If a safety check (guard) blocks the next step, the last line gives the
+    reason.
 
     \b
     Examples:
@@ -170,7 +171,8 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
 def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
     """Return the latest `limit` decisions as table rows.
 
-    The first decision of the latest incident is always included. A row counts the decisions left out.
+    The first decision of the latest incident is always included. One row shows the number of
+    omitted decisions.
     """
     lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
     left_out = len(lines) - limit

@@ -66,8 +66,8 @@ def release(remediator: RemediatorClient, target: str, reason: str) -> None:
     """Return TARGET to service: release its quarantine, and close its incident.
 
     TARGET is NODE, or NODE/INDEX for a GPU. The remediator releases only its own quarantines. For the
-    next 4 h it does not quarantine the target again, even if an alert fires. `timing.factor` divides
-    the 4 h.
+    next 4 h, the remediator does not quarantine the target again, even if an alert fires. If
+    `timing.factor` is set in remediator.yml, this time is 4 h divided by the factor.
 
     \b
     Examples:

@@ -162,7 +162,7 @@ class RemediatorClient:
                 f"the remediator refused the token in {self.token_file}; use --token-file with the file that "
                 "webhook_token_file in remediator.yml names."
             )
-        if status == 409 and said:  # understood and refused: the sentence is for the person
+        if status == 409 and said:  # understood and refused: the sentence is for the operator
             raise UserError(said[:1000])
         said = said[:200]
         raise UserError(

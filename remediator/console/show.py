@@ -18,7 +18,8 @@ def moment(at: float) -> str:
 
 
 class Paused(Protocol):
-    """Any object with the user who paused the remediator, the reason, and the time (Unix seconds)."""
+    """An object that has the user who paused the remediator, the reason, and the time (Unix
+    seconds)."""
 
     @property
     def by(self) -> str: ...

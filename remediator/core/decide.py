@@ -1,4 +1,5 @@
-"""Decide what to do next for an incident, given the incident, its playbook, the facts and the time.
+"""Return the next decision for an incident, given the incident, its playbook, the facts and the
+time.
 
 This module is pure. The engine gathers the facts, calls `decide`, writes the decision to the journal, carries
 it out, and calls `decide` again. While an announced step has no outcome, the engine observes that step first.
@@ -53,7 +54,8 @@ def decide(case: Case) -> Decision:
 def _allowed(case: Case, decision: Decision) -> Decision:
     """Return the decision, or a hold if the final check before its step would fail now.
 
-    Otherwise the step would be announced and withdrawn repeatedly, and nobody would be notified.
+    Without this hold, the step would be announced and withdrawn repeatedly, and no notification
+    would be sent.
     """
     if not isinstance(decision, Act) or decision.step.action == "notify":
         return decision  # nothing holds a notification
@@ -95,7 +97,8 @@ def _untouched(case: Case) -> bool:
 
 
 def _observe(case: Case) -> Decision:
-    """Decide at level observe: record the actions that the guards would allow now, and take none."""
+    """Return the next decision at level observe: record the actions that the guards would allow
+    now, and take no action."""
     if (
         case.incident.quarantined
     ):  # taken over from the incidents of its GPUs: somebody must release them
@@ -118,7 +121,8 @@ def _observe(case: Case) -> Decision:
 
 
 def _service(case: Case) -> Decision:
-    """Decide for a job or a workload, which is never quarantined."""
+    """Return the next decision for an incident about a job or a workload. These targets are never
+    quarantined."""
     is_job = case.incident.target.kind is TargetKind.JOB
     needed = Level.DRAIN if is_job else Level.REPAIR
     if is_job and case.facts.known and not case.facts.job_known:
@@ -161,7 +165,8 @@ def _quarantine(case: Case) -> Decision:
 
 
 def _held(case: Case) -> Decision:
-    """Decide in state HELD as in state TRIAGED, and return to TRIAGED when the guards allow the step."""
+    """Return the next decision in state HELD. The same rules apply as in state TRIAGED. When the
+    guards allow the step, the incident returns to TRIAGED."""
     answer = _triaged(case)
     if isinstance(answer, Hold):
         return answer

@@ -52,7 +52,8 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Do not run the step now, because a guard blocks it. Decide again at `until`, or when new data arrives."""
+    """Do not run the step now, because a guard blocks it. The next decision is at `until`, or when
+    new data arrives."""
 
     reason: Reason
     text: str = ""
@@ -78,7 +79,7 @@ class Rehearse:
 
 @dataclass(frozen=True, slots=True)
 class Widen:
-    """Open an incident on the whole node, which takes over this incident of a GPU."""
+    """Open an incident on the whole node. The new incident takes over this incident of a GPU."""
 
     text: str
 

@@ -1,4 +1,5 @@
-"""Decide about incidents that need a person, or that a person has ordered to end. Pure functions."""
+"""Return the decisions for incidents that need an operator, or that an operator has ordered to end.
+Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from remediator.core.reasons import Reason, sentence
 
 
 def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
-    """Stop automatic actions and leave the rest to a person.
+    """Stop automatic actions, because an operator must act.
 
     An incident with quarantined targets becomes ESCALATED and stays open. Other incidents become FAILED.
     """
@@ -33,10 +34,10 @@ def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
 
 
 def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
-    """Decide when the automation level does not allow the remaining steps.
+    """Return the next decision if the automation level does not allow the remaining steps.
 
-    Record the steps that are not allowed, notify people, then wait for a person. When every alert
-    is over, verify whether somebody repaired the target.
+    The decisions are, in this order: record the steps that are not allowed, notify people, and wait
+    for an operator. When every alert is over, verify whether an operator repaired the target.
     """
     if not case.incident.rehearsed:
         return Rehearse(actions, Reason.LEVEL)
@@ -48,7 +49,7 @@ def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
 
 
 def decide_escalated(case: Case) -> Decision:
-    """Decide in state ESCALATED: notify people once, then wait for a person.
+    """Return the next decision in state ESCALATED: notify people once, then wait for an operator.
 
     If a GPU could not be repaired, its node is released for its other GPUs. The node stays
     quarantined if the outcome of its reboot is unknown.
@@ -71,9 +72,7 @@ def decide_escalated(case: Case) -> Decision:
     step = plan.new_step(
         case.incident, "release", plan.QUICK, on=node, name=plan.RELEASE_NODE, also=(node,)
     )
-    text = (
-        f"{node} returns to service; {case.incident.target} stays quarantined: a person is needed."
-    )
+    text = f"{node} returns to service; {case.incident.target} stays quarantined: an operator is needed."
     return Act(step, Reason.READMITTED, text)
 
 
@@ -92,7 +91,8 @@ def _healthy_later(case: Case) -> bool:
 
 
 def decide_release(case: Case) -> Decision:
-    """Decide after a person's release order: release every target that the incident quarantined."""
+    """Return the next decision after an operator's release order: release every target that the
+    incident quarantined."""
     incident = case.incident
     order = incident.released
     text = f"{order.by}: {order.why}" if order else ""

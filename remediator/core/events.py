@@ -169,13 +169,13 @@ def noted(
 
 
 def paused(by: str, why: str, at: float) -> Event:
-    """Return the event for a person's order to pause all actions."""
+    """Return the event for an operator's command to pause all actions."""
     text = f"{by} paused all actions: {why}"
     return Event(Kind.PAUSED, at, reason=Reason.PAUSED, text=text, data={"by": by, "why": why})
 
 
 def resumed(by: str, at: float) -> Event:
-    """Return the event for a person's order to resume all actions."""
+    """Return the event for an operator's command to resume all actions."""
     text = f"{by} resumed all actions."
     return Event(Kind.RESUMED, at, reason=Reason.RESUMED, text=text, data={"by": by})
 
@@ -218,7 +218,7 @@ def delivered(at: float, op_id: str, address: str, *, expired: bool = False) -> 
 def ordered(
     order: str, target: Target, by: str, why: str, at: float, incident: Incident | None
 ) -> Event:
-    """Return the event for a person's order about a target. `order` is always `release`."""
+    """Return the event for an operator's command about a target. `order` is always `release`."""
     reason = Reason.RELEASED_BY_PERSON
     text = f"{by} ordered: {order} {target}. {why}".strip()
     data = {"order": order, "by": by, "why": why}

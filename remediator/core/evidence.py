@@ -64,9 +64,10 @@ def combine_signals(
 ) -> Evidence:
     """Combine the status of an incident's alerts into one.
 
-    Active if one alert is active; otherwise withheld (silenced, inhibited, muted) or unknown if one alert is.
-    If all alerts are over, the result is still active after an event or a failed test (`tested_sick`) since the
-    last repair (`repaired_at`, Unix seconds). Events before the repair are ignored.
+    The result is active if one alert is active. Otherwise it is withheld (silenced, inhibited,
+    muted) or unknown if one alert has this status. If all alerts are over, the result is still
+    active after an event or a failed test (`tested_sick`) since the last repair (`repaired_at`,
+    Unix seconds). Events before the repair are ignored.
     """
     found: list[Evidence] = []
     for signal in signals:

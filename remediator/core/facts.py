@@ -81,8 +81,8 @@ class Stops:
     `pause`: who paused the remediator and why; `pause_group` identifies the pause.
     `other_installation`: another remediator acts on this cluster. `storm`: too much of the pool is
     reported unhealthy. `clock`: the wall clock jumped; `clock_left` is the number of seconds until
-    it is trusted again. `pinned`: a person returned the target to service, so it is not quarantined
-    again before `pinned_until`. `node_pinned` is the same for the target's node.
+    it is trusted again. `pinned`: an operator returned the target to service, so it is not
+    quarantined again before `pinned_until`. `node_pinned` is the same for the target's node.
     """
 
     pause: str = ""
@@ -114,9 +114,10 @@ class Facts:
 
     Target: `known`: the cluster responds and knows the target. `dead`: the target is certainly lost
     or hung, so its quarantine uses no budget. `job_known`: the cluster knows the job of the
-    incident. `node_jobs` are all jobs on the target's node. `checkpoint_at` is the time of the
-    jobs' last checkpoints, the oldest of them; None if unknown. `attempts` has (action, target,
-    Unix seconds) of earlier steps. `widens`: an incident of the node may take over this incident.
+    incident. `node_jobs` are all jobs on the target's node. `checkpoint_at` is the time of the last
+    checkpoint; for several jobs, the oldest of these times. It is None if unknown. `attempts` has
+    (action, target, Unix seconds) of earlier steps. `widens`: an incident of the node may take over
+    this incident.
     """
 
     level: Level

@@ -48,9 +48,10 @@ class Verdict:
 class Limits:
     """The limits of the guards from remediator.yml, in seconds and percent.
 
-    `notice`: people are notified when an incident is held for this long. `pin`: a target that a person released
-    is not quarantined again for this long. `watch`: metrics must be healthy for this long before hardware with
-    running jobs is released. `calm`: a storm ends when the pool has stayed below the limit for this long.
+    `notice`: people are notified when an incident is held for this long. `pin`: a target that an
+    operator released is not quarantined again for this long. `watch`: metrics must be healthy for
+    this long before hardware with running jobs is released. `calm`: a storm ends when the pool has
+    stayed below the limit for this long.
     """
 
     max_out_percent: float = 10.0
@@ -78,14 +79,14 @@ def _everywhere(reason: Reason, text: str = "", until: float | None = None) -> V
 
 
 def all_of(*verdicts: Verdict) -> Verdict:
-    """Combine verdicts: return the first refusal, else the first hold, else ALLOWED."""
+    """Combine verdicts: return the first refusal, otherwise the first hold, otherwise ALLOWED."""
     against = [verdict for verdict in verdicts if not verdict.allows]
     refusals = [verdict for verdict in against if verdict.ruling is Ruling.REFUSE]
     return (refusals or against or [ALLOWED])[0]
 
 
 def not_paused(paused: bool, stops: Stops = Stops()) -> Verdict:  # noqa: B008 - frozen
-    """Hold every action while a person has paused the remediator."""
+    """Hold every action while an operator has paused the remediator."""
     return _hold(Reason.PAUSED, stops.pause, group=stops.pause_group) if paused else ALLOWED
 
 
@@ -105,7 +106,7 @@ def identified(identity: Identity) -> Verdict:
     """Hold a disruptive step if no alert's UUID confirms the hardware."""
     if identity.confirmed or identity.problem:
         return same_hardware(identity)
-    text = "No alert of the incident has a UUID that matches the inventory: a person is needed."
+    text = "No alert of the incident has a UUID that matches the inventory: an operator is needed."
     return _hold(Reason.IDENTITY, text)
 
 
@@ -139,14 +140,15 @@ def no_storm(stops: Stops) -> Verdict:
 
 
 def not_pinned(stops: Stops) -> Verdict:
-    """Hold a quarantine for some time after a person returned the target to service."""
+    """Hold a quarantine for some time after an operator returned the target to service."""
     if not stops.pinned:
         return ALLOWED
     return _hold(Reason.PINNED, stops.pinned, stops.pinned_until)
 
 
 def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
-    """Hold a reboot if a person returned the node to service, or another owner quarantined one of its GPUs."""
+    """Hold a reboot if an operator returned the node to service, or another owner quarantined one
+    of its GPUs."""
     if stops.node_pinned:
         return _hold(Reason.PINNED, stops.node_pinned, stops.node_pinned_until)
     if others:
@@ -188,7 +190,8 @@ def level(needed: Level, in_force: Level) -> Verdict:
 
 
 def budget_out(what: str, out: int, total: int, limits: Limits) -> Verdict:
-    """Hold a quarantine if max_out_percent of the pool, and at least one target, is already out of service.
+    """Hold a quarantine if max_out_percent of the pool is already out of service. The budget allows
+    at least one target.
 
     `out` is the number of targets that the remediator keeps out of service before this step.
     """
@@ -245,7 +248,8 @@ def dead_man(sensors: SensorFacts, limits: Limits) -> Verdict:
 
 
 def monitoring_up(sensors: SensorFacts, limits: Limits) -> Verdict:
-    """Hold a disruptive step unless Prometheus responds and enough of the pool's other exporters are up.
+    """Hold a disruptive step unless Prometheus responds and enough exporters of the pool are up.
+    The exporter of the target's own node does not count.
 
     `exporters_up_percent` 0 disables the check.
     """
@@ -269,7 +273,8 @@ def independent_signals(seen: frozenset[str], needed: int) -> Verdict:
 
 
 def held_long_enough(opened: float, limits: Limits, now: float) -> Verdict:
-    """Hold a disruptive step briefly after the first alert, so that alerts of a larger fault can arrive."""
+    """Hold a disruptive step briefly after the first alert, because further alerts may show that
+    more hardware has failed."""
     if now >= opened + limits.hold:
         return ALLOWED
     return _hold(Reason.HOLD, until=opened + limits.hold)

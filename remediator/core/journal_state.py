@@ -46,7 +46,7 @@ class EpisodeRecord:
 
     @property
     def undecided(self) -> bool:
-        """Return whether the alert is firing and has not been decided on."""
+        """Return whether the alert is firing and no decision about it has been made."""
         return self.alert.firing and self.incident is None and not self.suppressed
 
 
@@ -61,7 +61,8 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A person's decision to return a target to service or to keep it out: who, why, when (Unix seconds)."""
+    """An operator's decision to return a target to service or to keep it out: who, why, when (Unix
+    seconds)."""
 
     by: str
     why: str
@@ -134,7 +135,7 @@ class JournalState:
         return tuple(self.incidents[one] for one in self.open.values())
 
     def undecided(self) -> tuple[Alert, ...]:
-        """Return the firing alerts that have not been decided on, oldest first."""
+        """Return the firing alerts without a decision, oldest first."""
         return tuple(one.alert for one in self.episodes.values() if one.undecided)
 
     def has_recorded(self, alert: Alert) -> bool:
@@ -230,7 +231,8 @@ class JournalState:
             self.episodes[alert.key] = replace(before, alert=alert)
 
     def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
-        """Return whether an alert fires again that was resolved before the remediator took any action.
+        """Return whether an alert fires again after it was resolved before any action of the
+        remediator.
 
         Alertmanager loses its alerts in a restart and omits silenced alerts, so the same episode can return.
         """
@@ -267,10 +269,10 @@ class JournalState:
 
     def _end(self, ended: Incident, at: float) -> None:
         if ended.reason is Reason.RELEASED_BY_OTHERS:
-            self.pins[ended.target] = Pin("a person", ended.text, at)
+            self.pins[ended.target] = Pin("an operator", ended.text, at)
         if ended.reason is Reason.CLOSED_BY_PERSON:
-            # The person keeps the target out of service: no later incident repairs or releases it.
-            self.kept |= {one: Pin("a person", ended.text, at) for one in ended.quarantined}
+            # The operator keeps the target out of service: no later incident repairs or releases it.
+            self.kept |= {one: Pin("an operator", ended.text, at) for one in ended.quarantined}
         if self.open.get(ended.target) == ended.id:
             del self.open[ended.target]
         if ended.repaired_at is not None:

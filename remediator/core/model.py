@@ -35,14 +35,14 @@ class IncidentState(StrEnum):
     FAILED = "FAILED"
 
 
-# ESCALATED is not an end: the incident waits for a person and absorbs new alerts on its target.
+# ESCALATED is not an end: the incident waits for an operator and absorbs new alerts on its target.
 ENDED = frozenset(
     {IncidentState.SUPPRESSED, IncidentState.CLOSED, IncidentState.OVERRIDDEN, IncidentState.FAILED}
 )
 
 
 class Level(StrEnum):
-    """The automation level of a playbook. Each level includes the ones before it."""
+    """The automation level of a playbook. Each level includes the previous levels."""
 
     OBSERVE = "observe"
     QUARANTINE = "quarantine"
@@ -227,7 +227,7 @@ class StepRun:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A person's order: who ordered it, and why."""
+    """An operator's order: who ordered it, and why."""
 
     by: str
     why: str
@@ -238,8 +238,8 @@ class Incident:
     """The application of one playbook to one target. Only `lifecycle.evolve` changes an incident.
 
     `since` is the time of the last state change, `mark` the number of steps at that time. `base` is
-    the number of steps before a person ordered a retry; these steps do not count. `quarantined` are
-    the targets that the incident must release. `held`, `held_text` and `held_since` say why and
+    the number of steps before an operator ordered a retry; these steps do not count. `quarantined`
+    are the targets that the incident must release. `held`, `held_text` and `held_since` say why and
     since when a guard holds the incident. `dead`: the target was lost or hung when it was
     quarantined, so it uses no budget until its repair.
     """
@@ -283,7 +283,8 @@ class Incident:
 
     @property
     def current_reason(self) -> tuple[Reason, str]:
-        """Return the current reason and text: those of the hold while the incident is held."""
+        """Return the current reason and text. While the incident is held, they are the reason and
+        the text of the hold."""
         return (self.held, self.held_text) if self.held else (self.reason, self.text)
 
     def attempts(self, step_id: str) -> int:

@@ -1,4 +1,5 @@
-"""Decide about the jobs on a quarantined target until none is left. Pure functions.
+"""Return the decisions about the jobs on a quarantined target, until no job is left. Pure
+functions.
 
 A job whose processes are dead is restarted at once. A running job is moved only after the initial hold, with
 the number of signals that the playbook requires, and after a checkpoint if the job can write one.
@@ -19,7 +20,8 @@ MOST_MOVES = 4
 
 
 def decide_quarantined(case: Case) -> Decision:
-    """Decide in state QUARANTINED: whether there are jobs on the target, and whether they may be moved."""
+    """Return the next decision in state QUARANTINED. It depends on whether jobs run on the target,
+    and whether they may be moved."""
     if not case.facts.firing:
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
     jobs = case.playbook.jobs
@@ -72,14 +74,16 @@ def _refused(case: Case, verdict: Verdict) -> Decision | None:
 
 
 def decide_checkpointing(case: Case) -> Decision:
-    """Decide in state CHECKPOINTING: signal the jobs, then wait for the checkpoint, at most the grace period."""
+    """Return the next decision in state CHECKPOINTING: signal the jobs, then wait for the
+    checkpoint, at most the grace period."""
     return save_checkpoints(case, case.facts.jobs) or Move(
         IncidentState.DRAINING, Reason.MOVING_JOBS
     )
 
 
 def decide_draining(case: Case) -> Decision:
-    """Decide in state DRAINING: restart the target's jobs elsewhere, dead jobs first."""
+    """Return the next decision in state DRAINING: restart the target's jobs elsewhere, dead jobs
+    first."""
     if case.level.rank < Level.DRAIN.rank:  # the level was lowered since
         return give_up(case, Reason.LEVEL)
     jobs = case.playbook.jobs
@@ -172,7 +176,8 @@ def _affected(case: Case) -> tuple[TargetJob, ...]:
 
 
 def _one_job(case: Case, jobs: JobsPlan) -> Decision:
-    """Decide for an incident about a job: restart it, at most as often as the playbook allows."""
+    """Return the next decision for an incident about a job: restart the job, at most as often as
+    the playbook allows."""
     restarted = case.incident.done("restart_jobs")
     if restarted and (case.facts.jobs or not case.facts.known):
         return Move(IncidentState.JOBS_MOVED, Reason.JOB_RESTARTED)

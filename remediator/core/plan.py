@@ -11,7 +11,7 @@ OPINION = "opinion"
 # the step that watches the metrics of a target whose alerts are over and on which jobs run
 WATCH = "watch"
 RELEASE_NODE = "release:node"
-# the step that carries out a person's release order
+# the step that carries out an operator's release order
 ORDERED = "release:order"
 NOTIFY = 15.0
 MOST_TESTS = 10

@@ -1,4 +1,5 @@
-"""Decide about a target from the end of its drain until its return to service. Pure functions.
+"""Return the decisions about a target from the end of its drain until its return to service. Pure
+functions.
 
 This covers repairs, tests, probation and scaling.
 """
@@ -26,7 +27,8 @@ EVENT_MARGIN = 2.0
 
 
 def decide_jobs_moved(case: Case) -> Decision:
-    """Decide in state JOBS_MOVED: notify people, then start the first repair, or end without one."""
+    """Return the next decision in state JOBS_MOVED: notify people, then start the first repair, or
+    end without one."""
     if case.incident.target.kind is TargetKind.JOB:
         return notify_once(case, "closed") or Move(
             IncidentState.CLOSED, case.incident.reason, case.incident.text
@@ -74,7 +76,7 @@ def start_repair_from(case: Case, first: int) -> Decision:
 
 
 def decide_repairing(case: Case) -> Decision:
-    """Decide in state REPAIRING: run the current repair, or scale the workload."""
+    """Return the next decision in state REPAIRING: run the current repair, or scale the workload."""
     if case.playbook.scale is not None:
         return _scaling(case)
     rung = case.playbook.ladder[case.incident.rung]
@@ -102,7 +104,7 @@ def decide_repairing(case: Case) -> Decision:
 
 
 def decide_verifying(case: Case) -> Decision:
-    """Decide in state VERIFYING: test the target after its repair.
+    """Return the next decision in state VERIFYING: test the target after its repair.
 
     A test without a result means neither healthy nor unhealthy.
     """
@@ -132,7 +134,8 @@ def decide_verifying(case: Case) -> Decision:
 
 
 def decide_probation(case: Case) -> Decision:
-    """Decide in state PROBATION: wait, test once more, release the target, notify people, close."""
+    """Return the next decision in state PROBATION: wait, test once more, release the target, notify
+    people, close."""
     incident = case.incident
     if incident.done("release") and not incident.quarantined:
         return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.READMITTED)
@@ -184,7 +187,8 @@ def _widening(case: Case) -> Widen | None:
 
 
 def _confirming_test(case: Case) -> Decision | None:
-    """Decide about an active test of a drained target with too few independent signals.
+    """Return the next decision for a drained target with too few independent signals: run an active
+    test.
 
     A failed test counts as one more signal. A passed test means that no repair is needed. None if
     the repair may start.
@@ -223,7 +227,7 @@ def _drain_node(case: Case) -> Decision | None:
     if any(job.running for job in case.facts.node_jobs):
         verdict = step_guards.moves_running_jobs(case)
         if verdict.reason is Reason.WITNESSES and not case.facts.alerts_active:
-            # No further signal will come: the healthy jobs of the node stay, and a person decides.
+            # No further signal will come: the healthy jobs of the node stay, and an operator decides.
             return give_up(case, Reason.WITNESSES, verdict.text)
         if verdict.ruling is Ruling.HOLD:
             return held(verdict)
@@ -249,7 +253,8 @@ def _drain_node(case: Case) -> Decision | None:
 
 
 def _scaling(case: Case) -> Decision:
-    """Decide about scaling: one step at a time while the alert is active, with a cooldown between steps."""
+    """Return the next scaling decision: one step at a time while the alert is active, with a
+    cooldown between steps."""
     scale, load, incident = case.playbook.scale, case.facts.workload, case.incident
     assert scale is not None  # noqa: S101 - checked by decide_repairing
     runs = incident.runs("scale")
@@ -344,7 +349,8 @@ def _tested_here(case: Case) -> StepRun | None:
 
 
 def _next_rung(case: Case) -> int:
-    """Return the index of the current repair if it was not tried yet, otherwise of the next one."""
+    """Return the index of the current repair if it was not tried yet, otherwise the index of the
+    next repair."""
     ladder, rung = case.playbook.ladder, case.incident.rung
     tried = rung < len(ladder) and case.incident.runs(ladder[rung].action)
     return rung + 1 if tried else rung

@@ -107,9 +107,10 @@ def repaired_since_fault(
 ) -> bool:
     """Return whether the target was repaired after the fault that the alert reports.
 
-    `event_at` is the time of the event, if metrics show it. Otherwise the alert's start is used, or
-    `active_since`, the start of its latest episode in Prometheus, if that is later: Alertmanager keeps the
-    earliest start that any sender gave. A repair of the node counts for its GPUs too.
+    `event_at` is the time of the event, if metrics show it. Otherwise the later of two times is
+    used: the alert's start, and `active_since`, the start of its latest episode in Prometheus.
+    Alertmanager keeps the earliest start that any sender gave. A repair of the node counts for its
+    GPUs too.
     """
     cured = last_repaired_at(target, journal_state)
     return cured > 0 and (event_at or max(alert.starts_at, active_since or 0.0)) <= cured
@@ -121,7 +122,8 @@ def last_repaired_at(target: Target, journal_state: JournalState) -> float:
 
 
 def holder(target: Target, journal_state: JournalState) -> Incident | None:
-    """Return the open incident to which an alert on the target belongs: the target's, else its node's.
+    """Return the open incident to which an alert on the target belongs: the incident of the target,
+    otherwise the incident of its node.
 
     A node's incident that takes no action for its GPUs does not absorb their alerts.
     """
@@ -140,7 +142,8 @@ def may_act(incident: Incident) -> bool:
 def covers_gpus(node: Incident, journal_state: JournalState) -> bool:
     """Return whether a node's incident also handles the node's GPUs.
 
-    It does not while it only observes, is held, or has no firing alert and has repaired nothing.
+    It does not handle the GPUs while it only observes or is held. It also does not handle them if
+    it has no firing alert and has repaired nothing.
     """
     if not may_act(node) or node.held is not None or node.state is IncidentState.HELD:
         return False

@@ -39,8 +39,8 @@ class Terms:
     """The limits for new incidents.
 
     `ceiling` is the highest level allowed. `window`: earlier incidents count as recurrence for this
-    long. `shrinking` has the names of the playbooks that remove replicas. `pin`: a target that a
-    person released is not quarantined again for this long. Times are in seconds.
+    long. `shrinking` has the names of the playbooks that remove replicas. `pin`: a target that an
+    operator released is not quarantined again for this long. Times are in seconds.
     """
 
     ceiling: Level
@@ -51,7 +51,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The result of a decision: the events to record, and what to do next.
+    """The result of a decision: the events to record, and the next operation.
 
     `step` is the step to run, `wake_at` the time of the next decision (Unix seconds). `again`:
     decide again at once. `widen` opens an incident on the node.
@@ -66,7 +66,7 @@ class Settled:
 
 
 def settle(case: Case) -> Settled:
-    """Decide about an incident and convert the decision to events.
+    """Make the next decision for an incident, and convert the decision to events.
 
     If the state changes, `again` is set: the caller gathers new facts and decides again. Only a
     change from NEW or HELD to TRIAGED is continued with the same facts.
@@ -138,9 +138,10 @@ def admit(
 ) -> tuple[Event, ...]:
     """Return the events for a firing alert with a playbook and a target.
 
-    These are none for a duplicate, an absorption by an open incident, a suppression, or a new
-    incident. `event_at` is the time of the event that the alert reports, if metrics show it;
-    `active_since` is the start of the alert's latest episode in Prometheus (Unix seconds).
+    A duplicate has no events. In the other cases, the events add the alert to an open incident,
+    suppress the alert, or open a new incident. `event_at` is the time of the event that the alert
+    reports, if metrics show it; `active_since` is the start of the alert's latest episode in
+    Prometheus (Unix seconds).
     """
     record = journal_state.episodes.get(alert.key)
     again = (
@@ -182,7 +183,8 @@ def ended_with(alert: Alert, journal_state: JournalState) -> Incident | None:
 def unattended(
     alert: Alert, target: Target, journal_state: JournalState, now: float, pin: float
 ) -> bool:
-    """Return whether an alert is still firing after a person's release has expired, and no incident handles it."""
+    """Return whether an alert is still firing after an operator's release has expired, and no
+    incident handles it."""
     ended = ended_with(alert, journal_state)
     released = (Reason.RELEASED_BY_PERSON, Reason.RELEASED_BY_OTHERS)
     if ended is None or ended.reason not in released:
@@ -300,8 +302,8 @@ def widen(
 ) -> tuple[Event, ...]:
     """Return the events that open the node's incident.
 
-    The node's incident takes over those of its GPUs. If the node already has an incident, return
-    the events that hand over this GPU's incident.
+    The node's incident takes over the incidents of its GPUs. If the node already has an incident,
+    return the events that hand over this GPU's incident.
     """
     node = Target.parse(f"node/{incident.target.name}")
     current = journal_state.incident_on(node)

@@ -30,7 +30,8 @@ EVIDENCE_HOLDS_FOR = 20.0
 def evidence_is_stale(case: Case) -> bool:
     """Return whether the evidence against the target is only a past event or an old test.
 
-    If so, the target is tested before a disruptive step, because a person may have repaired it meanwhile.
+    If so, the target is tested before a disruptive step, because an operator may have repaired it
+    meanwhile.
     """
     if case.facts.alerts_active:
         return False
@@ -39,7 +40,8 @@ def evidence_is_stale(case: Case) -> bool:
 
 
 def automatic_step(case: Case) -> Verdict:
-    """Check the guards that apply to every step that no person ordered: pause, and another remediator."""
+    """Check the guards of every step that no operator has ordered: pause, and the lock of another
+    remediator."""
     facts = case.facts
     return guards.all_of(
         guards.not_paused(facts.paused, facts.stops), guards.one_installation(facts.stops)
@@ -199,7 +201,7 @@ def right_before(case: Case, step: Step) -> Verdict:
     if step.action == "scale" and is_scale_in(case):
         return scales_in(case)
     if step.id == plan.ORDERED:
-        # A pause does not hold a person's order.
+        # A pause does not hold an operator's order.
         return guards.one_installation(case.facts.stops)
     return automatic_step(case)
 

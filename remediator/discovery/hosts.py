@@ -82,7 +82,7 @@ def read_hosts(path: Path, cluster: str) -> tuple[ScrapeTarget, ...]:
             found.append(target)
     if not found:
         raise UserError(
-            f"{path}: at $.hosts: expected at least one host; to use no target list, remove `discovery` "
+            f"{path}: at $.hosts: expected at least one host. If you need no target list, remove `discovery` "
             "from remediator.yml."
         )
     return tuple(found)

@@ -57,7 +57,8 @@ class Discovery:
         self._unread: str | None = None
 
     async def body(self) -> bytes:
-        """Return the document of the current list. Raises NoValidListError if there is none yet.
+        """Return the JSON document with the scrape targets of the last valid list. Raises
+        NoValidListError if no valid list has been read yet.
 
         The call waits only for the first read, at most FIRST seconds, so that a hanging file system
         blocks one thread and no requests.

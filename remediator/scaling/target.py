@@ -100,6 +100,7 @@ def _in(now: int, waiting: float, least: int, minimum: int, step: int) -> Desire
 
 
 def _needed(waiting: float, share: float) -> int:
-    """Return the fewest replicas for the queue, at `share` requests each, despite floating-point rounding."""
+    """Return the minimum number of replicas for the queue, at `share` requests per replica. The
+    result is exact despite floating-point rounding."""
     count = math.ceil(waiting / share)
     return count if count * share >= waiting else count + 1

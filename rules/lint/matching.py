@@ -28,7 +28,7 @@ _NEGATIVE = (pp.MatchOp.NotEqual, pp.MatchOp.NotRe)
 
 
 def selecting(subject: CheckInput) -> Iterator[Problem]:
-    """Check that no label matcher selects nothing, or everything."""
+    """Check for label matchers that select no series, or all series."""
     if not readable(subject):
         return
     for node in promql.walk(promql.parse(subject.rule.expr)):

@@ -221,11 +221,13 @@ async def fetch(
             elif isinstance(event, h11.Data):
                 content += event.data
             elif isinstance(event, h11.ConnectionClosed):
-                raise EOFError(f"{host}:{port} closed the connection within its response")
+                raise EOFError(
+                    f"{host}:{port} closed the connection before the end of its response"
+                )
             if len(content) > MAX_ANSWER:
                 raise EOFError(f"{host}:{port} sent more than {MAX_ANSWER} bytes")
         return status, bytes(content)
     except h11.RemoteProtocolError:
-        raise EOFError(f"{host}:{port} sent no valid HTTP response") from None
+        raise EOFError(f"{host}:{port} sent an invalid HTTP response") from None
     finally:
         writer.close()

@@ -162,7 +162,7 @@ def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("rows:\n- {name: a}\n- {nam: b}\n", "at $.rows[1]"),
-        ("rows:\n- {name: a}\n- {name: [}\n", "Fix the YAML"),
+        ("rows:\n- {name: a}\n- {name: [}\n", "Correct the YAML"),
         ("rows:\n- &x {name: a}\n- *x\n", "aliases are not supported"),
         ("rows:\n- {name: a, name: b}\n", "duplicate key"),
         ("other:\n- {name: a}\n", "one key, 'rows'"),

@@ -39,12 +39,12 @@ def test_the_pool_counts_what_is_out_by_us_and_not_the_target_itself() -> None:
 
 def test_what_a_person_keeps_out_is_theirs_and_does_not_count() -> None:
     journal_state, held = JournalState(), QuarantineFacts("fleetmedic", "x", "op", NOW)
-    journal_state.kept = {GPU: Pin("a person", "alice: RMA", NOW)}
+    journal_state.kept = {GPU: Pin("an operator", "alice: RMA", NOW)}
     nodes = (_node("node1", 3, 4), _node("node2"))
     pool = pool_view(nodes, "default", OTHER, journal_state)
     assert (pool.gpus, pool.gpus_out) == (16, 1)
     one = new_incident(events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x"))
-    assert owner_of(held, GPU, one, journal_state) == "a person (alice: RMA)"
+    assert owner_of(held, GPU, one, journal_state) == "an operator (alice: RMA)"
     assert owner_of(held, OTHER, one, journal_state) == "fleetmedic"
     assert owner_of(held, GPU, replace(one, quarantined=(GPU,)), journal_state) == "fleetmedic"
     assert owner_of(replace(held, owner="ops"), GPU, one, journal_state) == "ops"

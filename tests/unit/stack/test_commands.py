@@ -108,7 +108,7 @@ def test_the_doctor_speaks_json_and_fails_when_something_lacks(
     result = run.invoke(doctor, ["--json"])
     found = {one["name"]: one for one in json.loads(result.output)["findings"]}
     assert result.exit_code == 1
-    assert found["prometheus"]["verdict"] == "lack"
+    assert found["prometheus"]["verdict"] == "missing"
     assert "doctor --fetch" in found["prometheus"]["cure"]
     assert found["python"]["verdict"] == "ok"
     assert found["disk"]["name"] == "disk"

@@ -80,7 +80,9 @@ def test_both_programs_of_a_release_are_found_and_fetched_once(machine: Path) ->
 
 def test_where_the_archive_has_no_version_that_fits_its_versions_are_named(machine: Path) -> None:
     (machine / "offered").write_text(OFFERED.splitlines()[-1] + "\n")
-    with pytest.raises(UserError, match=r"prometheus-3 cannot be fetched.*has only 2\.53\.3"):
+    with pytest.raises(
+        UserError, match=r"prometheus-3 cannot be fetched.*have only the versions 2\.53\.3"
+    ):
         newer_releases.fetch("prometheus-3")
     assert not (machine / "home/parts/prometheus-3").exists()
 

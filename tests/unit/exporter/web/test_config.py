@@ -96,8 +96,8 @@ BAD = [
     ("users: {}", "$", "users"),
     ("[]", "$", "expected"),
     ("a: *b", ":1:", "aliases"),
-    ("{", ":2:", "Fix the YAML"),
-    ("\ttls_server_config:", ":1:", "Fix the YAML"),
+    ("{", ":2:", "Correct the YAML"),
+    ("\ttls_server_config:", ":1:", "Correct the YAML"),
 ]  # fmt: skip
 
 

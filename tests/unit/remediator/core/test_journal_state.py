@@ -182,7 +182,7 @@ def test_a_release_by_hand_in_the_cluster_is_a_pin(state, reason, pinned) -> Non
     journal_state = JournalState()
     _open(journal_state)
     _move(journal_state, state, reason, NOW + 5, "by hand")
-    assert journal_state.pins == ({GPU: Pin("a person", "by hand", NOW + 5)} if pinned else {})
+    assert journal_state.pins == ({GPU: Pin("an operator", "by hand", NOW + 5)} if pinned else {})
 
 
 def test_an_incident_that_ends_frees_its_target_and_remembers_the_cure() -> None:
@@ -324,7 +324,7 @@ def _closed_and_kept(journal_state: JournalState) -> None:
 def test_what_a_person_keeps_out_is_theirs_until_a_person_releases_it() -> None:
     journal_state = JournalState()
     _closed_and_kept(journal_state)
-    assert journal_state.kept == {GPU: Pin("a person", "alice: waits for a board", NOW + 1)}
+    assert journal_state.kept == {GPU: Pin("an operator", "alice: waits for a board", NOW + 1)}
     journal_state.apply(events.ordered("release", NODE, "alice", "x", NOW + 2, None))
     assert set(journal_state.kept) == {GPU}
     journal_state.apply(events.ordered("release", GPU, "alice", "x", NOW + 2, None))
