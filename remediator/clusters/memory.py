@@ -127,8 +127,7 @@ class MemoryCluster(Cluster):
         return tuple(self._effects)
 
     def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
-        """Add a job, which waits if no GPU is free. If `on` is set, the job starts on this GPU,
-        even if other jobs use it."""
+        """Add a job, which waits if no GPU is free. With `on`, it starts on this GPU even if others use it."""
         job = self._jobs[job_id] = _Job(wanted=gpus)
         if on is not None and on.gpu is not None:
             job.node, job.gpus, job.state = on.name, (on.gpu,), "RUNNING"
@@ -301,8 +300,7 @@ class MemoryCluster(Cluster):
             self._need(Capability.GPU_QUARANTINE, "quarantine a single GPU")
 
     def _take(self, op_id: str, verb: str, subject: object) -> bool:
-        """Record an operation; returns whether it is new. Raises ClusterError if the op_id was used
-        for a different operation."""
+        """Record an operation; returns whether it is new. Raises ClusterError for an op_id of another operation."""
         if op_id in self._taken and self._taken[op_id] != f"{verb} {subject}":
             raise ClusterError(f"the op_id {op_id!r} was already used for {self._taken[op_id]!r}.")
         new = op_id not in self._taken
