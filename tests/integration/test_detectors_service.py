@@ -79,7 +79,6 @@ def stand(
     ports = {f"node{n}": 9409 + n for n in range(1, 5)}
     report = backfill(parts["promtool"], hardware, folder / "data", ports, time.time())
     assert report.samples > 100_000
-    assert report.seconds < 12
     port = new_port()
     (folder / "generated").mkdir()
     config = {"rule_files": ["generated/*.yml"], "global": {"evaluation_interval": "1s"}}

@@ -78,7 +78,7 @@ def test_the_stack_comes_up_every_printed_address_answers_and_down_leaves_nothin
     assert "SIMULATED" in printed
     urls = site.file.urls
     pages = [url + "/" for url in urls.values()]
-    pages += [f"{urls['prometheus']}/graph", f"{urls['remediator']}/runbooks/GpuLost"]
+    pages += [f"{urls['prometheus']}/", f"{urls['remediator']}/runbooks/GpuLost"]
     assert {page: wrong for page in pages if (wrong := health_problem(page, 5.0))} == {}
     for url in urls.values():
         assert url in printed

@@ -92,7 +92,7 @@ def test_up_becomes_healthy_from_the_wheel_alone(
         assert up.returncode == 0, up.stdout + up.stderr
         urls = StackFile.read(home / f"stack-{base}").urls
         pages = [f"{url}/" for url in urls.values()]
-        pages += [f"{urls['prometheus']}/graph", f"{urls['remediator']}/runbooks/GpuLost"]
+        pages += [f"{urls['prometheus']}/", f"{urls['remediator']}/runbooks/GpuLost"]
         assert {page: wrong for page in pages if (wrong := health_problem(page, 5.0))} == {}
         assert run(program, "up", "status", *where, cwd=tmp_path, **mine).returncode == 0
     finally:
