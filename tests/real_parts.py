@@ -18,10 +18,11 @@ from fleetmedic.stack.fetch import parts_dir, unpack_once
 
 def unpack(
     system: str, proof: str, packages: Sequence[str], libraries: re.Pattern[str],
-    arrange: Callable[[Path], None],
+    arrange: Callable[[Path], None], if_offered: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """The folder that is laid over /usr: these packages, with those libraries that they depend on. They are
-    fetched when the file `proof` of them is not there yet; `arrange` changes the unpacked root first.
+    fetched when the file `proof` of them is not there yet; `arrange` changes the unpacked root first. `if_offered`: packages that only
+    some releases of Debian have.
 
     Raises UserError where this machine cannot have them.
     """
@@ -32,7 +33,8 @@ def unpack(
         complaint = apt.update()
         if not all(map(apt.offers, packages)):
             raise UserError(f"the apt sources offer no {system} ({last_line(complaint)}).")
-        if why := apt.download([*packages, *apt.needs(packages, libraries)]) or apt.unpack():
+        more = filter(apt.offers, if_offered)
+        if why := apt.download([*packages, *more, *apt.needs(packages, libraries)]) or apt.unpack():
             raise UserError(f"{system} cannot be fetched ({why}).")
         arrange(apt.root)
         shutil.rmtree(folder, ignore_errors=True)

@@ -54,7 +54,10 @@ def unpack() -> Path:
 
     Raises UserError where this machine cannot have them.
     """
-    return real_parts.unpack("Docker", "usr/sbin/dockerd", PACKAGES, _LIBRARY, _arrange)
+    # Debian 13 has Docker's client in a package of its own.
+    return real_parts.unpack(
+        "Docker", "usr/bin/docker", PACKAGES, _LIBRARY, _arrange, if_offered=("docker-cli",)
+    )
 
 
 def _arrange(root: Path) -> None:
