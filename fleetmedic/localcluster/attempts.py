@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+from pathlib import Path
 
 import structlog
 
@@ -98,7 +99,7 @@ class Attempts:
             if key not in self._troubled:
                 log.error("attempt_not_started", job_id=key[0], attempt=key[1], error=str(error))
             self._troubled.add(key)
-            ours = str(error.filename or "").startswith(str(self._layout.state))
+            ours = Path(error.filename or "").is_relative_to(self._layout.state)
             if attempt["stop"] is not None or (error.filename and not ours):
                 # A stop ends the attempt. A directory of the job that cannot be used does so too; a full disk
                 # of the cluster may be free soon.

@@ -64,6 +64,34 @@ def test_jobs_logs_prints_the_last_lines_of_the_output(state: Path) -> None:
     assert invoke(state, "jobs", "logs", "train-a", "-n", "2").output == "two\nthree\n"
 
 
+@pytest.mark.parametrize("words", [("jobs",), ("jobs", "train-a"), ("jobs", "cancel", "train-a")])
+def test_a_command_says_that_the_controller_does_not_run(
+    state: Path, words: tuple[str, ...]
+) -> None:
+    invoke(state, "run", "--name", "train-a", "--", "true")
+    assert "The controller is not running" in invoke(state, *words).stderr
+
+
+def test_ctrl_c_while_following_ends_the_command_and_not_the_job(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fleetmedic.localcluster.jobs_cli.time.sleep", interrupted)
+    said = invoke(state, "run", "--name", "train-a", "--follow", "--", "true")
+    assert said.exit_code == 130
+    assert (
+        "train-a keeps running. To cancel it, run `fleetmedic jobs cancel train-a`." in said.stderr
+    )
+
+
+def test_a_checkpoint_directory_that_cannot_be_made_is_refused(state: Path) -> None:
+    said = invoke(state, "run", "--checkpoint-dir", "/proc/no/such", "--", "true")
+    assert "--checkpoint-dir /proc/no/such: cannot create the directory" in str(said.exception)
+    assert LocalCluster(state / "cluster").jobs() == []
+
+
 def test_the_shell_completes_jobs(state: Path) -> None:
     invoke(state, "run", "--name", "train-a", "--", "true")
     for words in (["jobs"], ["jobs", "logs"], ["jobs", "cancel"]):

@@ -336,6 +336,16 @@ def test_a_watchdog_that_lasts_longer_than_prometheus_lets_it_is_not_from_promet
     assert found is (AlertStatus.UNKNOWN if counts else AlertStatus.OVER)
 
 
+def test_an_answer_stays_complete_until_the_next_question_is_due(asked: Asked) -> None:
+    """The Watchdog of an answer is as old as the answer; an idle remediator asks only every 30 seconds."""
+    asked.fake.listed[WATCHDOG.fingerprint] = ListedAlert(WATCHDOG, NOW - 100)
+    assert asked.ask().complete
+    asked.at, asked.steady = NOW + 59, asked.steady + 59
+    assert asked.states.complete
+    asked.at, asked.steady = NOW + 62, asked.steady + 3
+    assert not asked.states.complete
+
+
 def test_a_prometheus_that_stops_sending_ends_no_alert(asked: Asked) -> None:
     """Alerts of fast rules expire in Alertmanager before the Watchdog does."""
     asked.fake.listed[WATCHDOG.fingerprint] = ListedAlert(WATCHDOG, NOW - 0.79 * 180)

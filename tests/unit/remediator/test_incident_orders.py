@@ -191,6 +191,10 @@ def test_an_incident_is_closed_with_its_quarantine_only_on_demand(tmp_path) -> N
             await exits.close_incident(one.id, "alice", "RMA", keep_quarantine=False)
         text = await exits.close_incident(one.id, "alice", "RMA", keep_quarantine=True)
         assert "stays quarantined" in text
+        assert (
+            "GpuLost still fires; an alert that fires without a break opens no new incident."
+            in text
+        )
         ended = run.journal_state.incidents[one.id]
         assert (ended.state, ended.reason) == (IncidentState.OVERRIDDEN, Reason.CLOSED_BY_PERSON)
         assert ended.text.startswith("alice: RMA")
