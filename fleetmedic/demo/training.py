@@ -193,10 +193,8 @@ class RunSettings:
 
 def _pace(step_seconds: float) -> Callable[[], float]:
     """Return a function that waits for one step of the job's simulated GPUs, or sleeps if it has none."""
-    root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
-    indices = [int(word) for word in os.environ.get("FLEETMEDIC_GPUS", "").split(",") if word]
-    if root and indices:
-        group = GpuGroup(Path(root), os.environ["FLEETMEDIC_NODE"], indices)
+    group = GpuGroup.of_job()
+    if group is not None:
         return lambda: group.step(step_seconds)
 
     def wait() -> float:

@@ -6,12 +6,10 @@ and power of training. If a GPU is lost, the command is terminated, as CUDA woul
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import FrameType
 
 from fleetmedic.hardware.workload import GpuGroup, GpuLostError
@@ -55,12 +53,11 @@ def run(command: list[str], gpus: GpuGroup) -> int:
 
 def main(command: list[str]) -> int:
     """Run the command as part of a job on the embedded cluster; returns the exit code."""
-    root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
-    if not root:
+    gpus = GpuGroup.of_job()
+    if gpus is None:
         print("--simulate-load needs simulated GPUs; these GPUs are real.", file=sys.stderr)
         return 2
-    indices = [int(word) for word in os.environ["FLEETMEDIC_GPUS"].split(",") if word]
-    return run(command, GpuGroup(Path(root), os.environ["FLEETMEDIC_NODE"], indices))
+    return run(command, gpus)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -20,6 +21,13 @@ class GpuGroup:
         self._node = node
         self._indices = indices
         self._reported_at = 0.0
+
+    @classmethod
+    def of_job(cls) -> GpuGroup | None:
+        """Return the GPUs of this process's job, from its environment; None if none are simulated."""
+        root = os.environ.get("FLEETMEDIC_HARDWARE_DIR", "")
+        indices = [int(word) for word in os.environ.get("FLEETMEDIC_GPUS", "").split(",") if word]
+        return cls(Path(root), os.environ["FLEETMEDIC_NODE"], indices) if root and indices else None
 
     def step(self, seconds: float, utilization: float = 0.96, memory: float = 0.72) -> float:
         """Run one step that takes `seconds` on healthy GPUs; returns the actual duration in seconds.
