@@ -18,6 +18,7 @@ from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobState, JobView
 from fleetmedic.localcluster.tables import as_json as render_json
 from fleetmedic.localcluster.tables import print_jobs
+from fleetmedic.terminal.output import lines_option
 from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
 
 STALE_SECONDS = 5.0
@@ -152,15 +153,7 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
     is_flag=True,
     help="Print new output as it is written, until the job ends or Ctrl-C.",
 )
-@click.option(
-    "-n",
-    "--lines",
-    "count",
-    type=click.IntRange(1, 100_000),
-    default=40,
-    show_default=True,
-    help="Number of lines to print.",
-)
+@lines_option
 @stack_option
 def job_logs(job_id: str, follow: bool, count: int, stack: StackLocation) -> None:
     """Print the last lines of the output of a job's current attempt.

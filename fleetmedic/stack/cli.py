@@ -22,6 +22,7 @@ from fleetmedic.stack.lifecycle import Stack, StackOptions, end_leftovers
 from fleetmedic.stack.logs import follow, last_lines
 from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
+from fleetmedic.terminal.output import lines_option
 from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
 READY_SECONDS = 90.0
@@ -192,15 +193,7 @@ def down(stack: StackLocation) -> None:
     is_flag=True,
     help="Print new lines as they are written, until Ctrl-C.",
 )
-@click.option(
-    "-n",
-    "--lines",
-    "count",
-    type=click.IntRange(1, 100_000),
-    default=40,
-    show_default=True,
-    help="Number of lines to print.",
-)
+@lines_option
 def logs(stack: StackLocation, name: str, go_on: bool, count: int) -> None:
     """Print the last lines of a process's log.
 

@@ -12,6 +12,17 @@ import click
 _WHOLE = {"id", "time", "since", "job", "state", "node"}  # columns that are never wrapped
 
 
+lines_option = click.option(
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(1, 100_000),
+    default=40,
+    show_default=True,
+    help="Number of lines to print.",
+)
+
+
 def on_terminal() -> bool:
     """Return whether to print tables. This is the case if stdout is a capable terminal and rich is
     installed."""
