@@ -21,7 +21,8 @@ async def has_new_reason(
     active in Prometheus after the repair.
     """
     record = state.episodes.get(alert.key)
-    if record is not None and record.suppressed and last_repaired_at(target, state) > 0:
+    older = alert.starts_at <= last_repaired_at(target, state)
+    if older and record is not None and record.suppressed:
         since = await context.senses.active_since(alert)
         if reactivated(alert, target, state, since):
             return True
