@@ -5,21 +5,21 @@ from __future__ import annotations
 import errno
 import sqlite3
 
+_NO_SPACE, _QUOTA = "no space left", "the disk quota is exceeded"
 _DENIED = "permission denied"
 _OS = {
-    errno.ENOSPC: "no space left",
-    errno.EDQUOT: "the disk quota is exceeded",
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _QUOTA,
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
     errno.EROFS: "the file system is read-only",
 }
 _SQLITE = {
-    sqlite3.SQLITE_FULL: "no space left",
+    sqlite3.SQLITE_FULL: _NO_SPACE,
     sqlite3.SQLITE_READONLY: _DENIED,
     sqlite3.SQLITE_CANTOPEN: "the file is missing, or permission is denied",
 }
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_FULL = ("no space left", "the disk quota is exceeded")
 
 
 def explain(error: BaseException) -> str | None:
@@ -27,14 +27,19 @@ def explain(error: BaseException) -> str | None:
     cause: str | None = None
     file = "a database of the stack"
     if isinstance(error, sqlite3.Error):
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _BUSY:
             return f"{file} is locked by another process. Try again in some seconds."
-        cause = _SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        cause = _SQLITE.get(code)
     elif isinstance(error, OSError):
         cause, file = _OS.get(error.errno or 0), str(error.filename or "a file")
     if cause is None:
         return None
-    cure = "Free disk space" if cause in _FULL else "Run the command as the owner of the file"
+    cure = (
+        "Free disk space"
+        if cause in (_NO_SPACE, _QUOTA)
+        else "Run the command as the owner of the file"
+    )
     return (
         f"cannot use {file}: {cause}. {cure}, or choose another directory with --state-dir or "
         "FLEETMEDIC_HOME."
