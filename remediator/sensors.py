@@ -103,9 +103,10 @@ class Sensors:
             return HealthReport(Health.UNKNOWN, "No Prometheus is configured.")
         try:
             samples = await self._health_samples(self._prometheus, target)
+            frozen = await self._page_is_frozen(self._prometheus, target.name)
         except HttpError as error:
             return HealthReport(Health.UNKNOWN, str(error))
-        if await self._page_is_frozen(target.name):
+        if frozen:
             text = f"The exporter of {target.name} is scraped, but its page does not change."
             return HealthReport(Health.UNKNOWN, text)
         settle = SICK_FOR_SURE if settles else 0.0
@@ -113,14 +114,16 @@ class Sensors:
             samples, target, since, now, oldest=FRESH_SCRAPES * self._scrape, settle=settle
         )
 
-    async def _page_is_frozen(self, node: str) -> bool:
+    async def _page_is_frozen(self, prometheus: PrometheusClient, node: str) -> bool:
         """Return whether the last pages of a node's exporter are copies of one page, for example of a proxy.
 
-        Prometheus dates the samples of a copy with the time of the scrape, so they look fresh.
+        Prometheus dates the samples of a copy with the time of the scrape, so they look fresh. Raises
+        HttpError.
         """
         page = f"node_time_seconds{self._of(node=node)}[{math.ceil(4 * self._scrape)}s]"
-        found = await self._ask(f"changes({page}) == 0 and count_over_time({page}) >= 3")
-        return bool(found)
+        return bool(
+            await prometheus.query(f"changes({page}) == 0 and count_over_time({page}) >= 3")
+        )
 
     async def last_xid(self, target: Target, xid: str = "") -> float | None:
         """Return when the latest XID of a GPU was logged (Unix seconds). With `xid`, only that code counts."""

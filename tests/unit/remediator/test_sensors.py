@@ -121,6 +121,18 @@ def test_without_an_answer_health_is_unknown_and_says_why() -> None:
     assert run(sensors(None).health(GPU, 0.0, NOW)).state is Health.UNKNOWN
 
 
+def test_without_an_answer_about_the_page_the_health_is_unknown() -> None:
+    class Failing(Answers):
+        async def query(self, expr: str) -> list[QuerySample]:
+            if expr.startswith("changes("):
+                raise HttpError("http://p:9090 is gone.")
+            return await super().query(expr)
+
+    fine = {"gpu_lost": [sample(0.0)], "gpu_up": [sample(1.0)]}
+    assert run(sensors(Answers(fine)).health(GPU, NOW - 60, NOW)).state is Health.HEALTHY
+    assert run(sensors(Failing(fine)).health(GPU, NOW - 60, NOW)).state is Health.UNKNOWN
+
+
 def test_the_time_of_the_latest_xid_and_of_the_last_boot() -> None:
     answers = Answers(
         {
