@@ -203,7 +203,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "--gpu.expected",
     "expected",
     type=click.IntRange(0, 1024),
-    help="Expected number of GPUs of this node.  [default: the number of different GPUs seen so far]",
+    help="Expected number of GPUs on this node.  [default: the number of distinct GPUs seen so far]",
 )
 @click.option(
     "--gpu.interval",
@@ -239,7 +239,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "--collector.disable-defaults",
     "disable_defaults",
     is_flag=True,
-    help="Disable all collectors. Use --collector.NAME to enable single collectors.",
+    help="Disable all collectors. Use --collector.NAME to enable individual collectors.",
 )
 @collector_flags
 @click.pass_context

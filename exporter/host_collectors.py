@@ -114,7 +114,7 @@ _ALL: tuple[CollectorSpec, ...] = (
         flags=(
             Flag(
                 _DISABLE,
-                "Disable the collectors that node_exporter also has. For nodes that also run node_exporter.",
+                "Disable the collectors that node_exporter also provides. Use this on nodes that run node_exporter.",
                 bool,
                 False,
             ),

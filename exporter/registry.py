@@ -128,7 +128,7 @@ COLLECTORS = Registry(
     (
         CollectorSpec(
             "gpu_presence",
-            "numbers of present, lost and hung GPUs",
+            "number of present, lost and hung GPUs",
             lambda p: GpuPresence(p.gpu_states),
         ),
         _gpu("load", "GPU load, clocks, power, temperature"),

@@ -75,7 +75,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Print configuration for your own Prometheus and Alertmanager.",
     ),
     "exporter": ("exporter.cli:exporter", "exporter", "Serve GPU and node metrics."),
-    "rules": ("rules.cli:rules", "rules", "Lint, render, fit and serve alert rules."),
+    "rules": ("rules.cli:rules", "rules", "Lint and render alert rules, and run the detectors."),
     "alertmanager": (
         "fleetmedic.alerting.cli:alertmanager",
         "stack",
@@ -160,7 +160,7 @@ def cli() -> None:
 
     \b
     Environment variables:
-      FLEETMEDIC_HOME         directory of all state  [default: ~/.local/state/fleetmedic]
+      FLEETMEDIC_HOME         directory for all state  [default: ~/.local/state/fleetmedic]
       FLEETMEDIC_STATE_DIR    state directory of one stack  [default: $FLEETMEDIC_HOME/stack]
       FLEETMEDIC_DEBUG=1      print a traceback for unexpected errors
     """

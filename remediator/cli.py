@@ -66,7 +66,7 @@ def remediator() -> None:
     metavar="REASON",
     default=None,
     help="Take the cluster's lock from the remediator that holds it. The other remediator then takes no "
-    "actions. REASON is recorded. Use this option for one start only.",
+    "actions. REASON is recorded. Use this option once, then remove it from the command line.",
 )
 def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str | None) -> None:
     """Run the remediator until SIGTERM.

@@ -21,10 +21,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "rules.commands:mutate",
         "Change (mutate) the alert rules, and check that a test fails for each change.",
     ),
-    "fit": ("rules.serve:fit", "Learn rules from Prometheus' history once, and exit."),
+    "fit": (
+        "rules.serve:fit",
+        "Run the detectors once: generate rules from the history in Prometheus.",
+    ),
     "serve": (
         "rules.serve:serve",
-        "Run the detectors: learn rules continuously, and export anomaly scores.",
+        "Run the detectors continuously: generate rules, and export anomaly scores.",
     ),
     "reference": ("rules.commands:reference", "Print the table of all alerts."),
 }
@@ -52,7 +55,7 @@ class LazyRulesGroup(click.Group):
 
 @click.group(cls=LazyRulesGroup)
 def rules() -> None:
-    """Check and write the shipped alert rules, and learn rules from Prometheus' history.
+    """Check and write the shipped alert rules, and generate rules from the history in Prometheus.
 
     \b
     Examples:

@@ -53,7 +53,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "--factor",
     default=1.0,
     show_default=True,
-    help="Number that divides every duration in the rules. Use 1 in production.",
+    help="Speed-up factor for tests: every duration in the rules is divided by it. Use 1 in production.",
 )
 @click.option(
     "--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Base URL of the runbook pages."
@@ -68,7 +68,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "--scrape-interval",
     default=5.0,
     show_default=True,
-    help="Scrape interval in seconds. With --factor, every range in the rules remains at least four scrape intervals.",
+    help="Scrape interval in seconds. With --factor, every range in the rules stays at least four scrape intervals long.",
 )
 @click.option(
     "--category",
@@ -81,7 +81,7 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     "jobs",
     multiple=True,
     metavar="SHIPPED=YOURS",
-    help="Scrape job name in the shipped rules, and its name in your Prometheus. Can be repeated.",
+    help="Scrape job to rename: its name in the shipped rules, and its name in your Prometheus. Can be repeated.",
 )
 @click.option(
     "--format",
@@ -153,7 +153,7 @@ def _pairs(option: str, texts: tuple[str, ...], form: str) -> dict[str, str]:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Output directory of the files slo-NAME.yml. [default: stdout]",
+    help="Output directory for the files slo-NAME.yml. [default: stdout]",
 )
 def slo(paths: tuple[Path, ...], out: Path | None) -> None:
     """Write recording rules and burn-rate alerts for service level objectives (SLOs).

@@ -55,8 +55,7 @@ _CONFIG = click.option(
 def serve(config: Path, listen: str) -> None:
     """Run the detectors until SIGTERM.
 
-    The detectors learn rules from the history in Prometheus, load them into Prometheus, and export
-    anomaly scores.
+    The detectors generate rules from the history in Prometheus, load them, and export anomaly scores.
 
     \b
     Example:
@@ -90,7 +89,7 @@ def serve(config: Path, listen: str) -> None:
 @click.command()
 @_CONFIG
 def fit(config: Path) -> None:
-    """Learn rules from the history in Prometheus once, and load them into Prometheus.
+    """Run the detectors once: generate rules from the history in Prometheus, and load them.
 
     The command prints the learned parameters. The exit code is 1 if a detector fails. Too little
     history is not a failure.

@@ -66,10 +66,10 @@ def render(
 ) -> None:
     """Render alertmanager.yml from notifications.yml.
 
-    The output contains no secrets, only the paths of the files with the secrets. Your
-    Alertmanager may not support a channel, or may need the channel's secret in its configuration. The
-    remediator then sends the notifications for this channel. This requires the path of the same
-    notifications.yml in `notify.file` of remediator.yml.
+    The output contains no secrets, only the paths of the files with the secrets. If your Alertmanager
+    does not support a channel, or would need the channel's secret in its configuration, the remediator
+    sends the notifications for that channel. For this, set `notify.file` in remediator.yml to the path of
+    the same notifications.yml.
 
     \b
     Examples:

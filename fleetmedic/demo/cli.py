@@ -32,7 +32,7 @@ FACTOR = 30.0
     "--scenario",
     "scenario_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="YAML file with the settings of the faults. docs/demo.md lists the keys.",
+    help="YAML file that configures the faults. docs/demo.md lists the keys.",
 )
 @click.option(
     "--timeline",
@@ -60,7 +60,7 @@ FACTOR = 30.0
     "--stop",
     "stopped",
     metavar="NAME",
-    help="Process to stop before the faults, such as remediator. The demo then fails.",
+    help="Process to stop before the faults are injected, such as remediator. The demo then fails.",
 )
 def demo(
     seed: int | None,

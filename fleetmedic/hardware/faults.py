@@ -24,7 +24,7 @@ FAULTS = (
     Fault("lost", "the GPU falls off the bus (XID 79)"),
     Fault("hang", "driver calls for this GPU do not return"),
     Fault("slow", "the GPU's clock is reduced to --speed, without an error"),
-    Fault("xid", "the driver logs XID --xid, repeated --count times"),
+    Fault("xid", "the driver logs the XID given by --xid, --count times"),
     Fault("ecc", "the GPU has an uncorrectable ECC error (XID 48), and a row remap is pending"),
     Fault("hot", "the GPU is 40 degrees C hotter than normal"),
     Fault("heal", "all faults of this GPU are removed, as after a manual repair"),

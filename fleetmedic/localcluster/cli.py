@@ -56,7 +56,7 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="Number of GPUs of the job, all on one node.",
+    help="Number of GPUs for the job, all on one node.",
 )
 @click.option("--name", help="Name of the job. [default: `job-` and six random digits]")
 @click.option(
@@ -107,7 +107,7 @@ def run(
     Examples:
       fleetmedic run --gpus 4 --name train-a -- python train.py
       fleetmedic run --gpus 1 --follow -- python -m mypackage.evaluate --fast
-      fleetmedic run --gpus 8 --simulate-load -- sleep 600     heat simulated GPUs
+      fleetmedic run --gpus 8 --simulate-load -- sleep 600     put load on the simulated GPUs
     """
     cluster = open_cluster(stack.state)
     if name and any(one.id == name and not one.state.ended for one in cluster.jobs()):
@@ -175,7 +175,7 @@ def localcluster() -> None:
 @click.option(
     "--pool/--no-pool",
     default=True,
-    help="Run the worker pool `serve` (simulated inference service). [default: pool]",
+    help="Run the worker pool named `serve`, a simulated inference service. [default: pool]",
 )
 def serve(stack: StackLocation, listen: str, pool: bool) -> None:
     """Run the embedded cluster's controller.
@@ -224,8 +224,8 @@ def nodes(stack: StackLocation) -> None:
 def stop(stack: StackLocation, grace: float) -> None:
     """Stop all jobs and workers of the embedded cluster.
 
-    Stop the controller first. A running controller restarts the jobs and workers immediately. The
-    next controller restarts the jobs from their checkpoints.
+    Stop the controller first. A running controller restarts the jobs and workers immediately. When the
+    controller starts again, it restarts the jobs from their checkpoints.
 
     \b
     Example:

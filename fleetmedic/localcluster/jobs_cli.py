@@ -129,7 +129,7 @@ def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackL
 def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
     """Show a job and its details.
 
-    The output has the state, node, GPUs, number of restarts, command, checkpoint directory and output
+    The output shows the state, node, GPUs, number of restarts, command, checkpoint directory and output
     file of the job.
 
     \b
@@ -156,7 +156,7 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
 @lines_option
 @stack_option
 def job_logs(job_id: str, follow: bool, count: int, stack: StackLocation) -> None:
-    """Print the last lines of the output of a job's current attempt.
+    """Print the last output lines of a job's current attempt.
 
     \b
     Examples:

@@ -1,7 +1,7 @@
 """Stop all jobs, which write a checkpoint first, and the worker pool.
 
-`fleetmedic up down` uses this after the controller has exited. The next controller restarts the
-jobs from their checkpoints. The stop does not count as a failure of the job.
+`fleetmedic up down` uses this after the controller has exited. When the controller starts again, it
+restarts the jobs from their checkpoints. The stop does not count as a failure of the job.
 """
 
 from __future__ import annotations

@@ -34,9 +34,7 @@ DOWN_SECONDS = 15.0
 @click.option(
     "--detach", is_flag=True, help="Run in the background; return when the stack is ready."
 )
-@click.option(
-    "--reset", is_flag=True, help="Delete the state directory's contents before the start."
-)
+@click.option("--reset", is_flag=True, help="Delete the contents of the state directory first.")
 @click.option(
     "--level",
     type=click.Choice(LEVELS),
@@ -66,7 +64,7 @@ DOWN_SECONDS = 15.0
     type=click.FloatRange(1, 1000),
     default=1.0,
     show_default=True,
-    help="Number that divides all durations in rules, detectors and the remediator. Use 1 in production.",
+    help="Speed-up factor for tests: all durations in rules, detectors and the remediator are divided by it. Use 1 in production.",
 )
 @click.option(
     "--scrape-interval",
@@ -78,7 +76,7 @@ DOWN_SECONDS = 15.0
 @click.option(
     "--history/--no-history",
     default=True,
-    help="Preload 24 h of healthy metrics, from which detectors learn; simulated GPUs only. [default: history]",
+    help="Preload 24 h of healthy metrics for the detectors; simulated GPUs only. [default: history]",
 )
 @click.option(
     "--notifications",

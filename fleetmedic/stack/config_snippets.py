@@ -71,7 +71,7 @@ def snippets(
 ) -> None:
     """Print configuration to merge into prometheus.yml and alertmanager.yml.
 
-    The output has three parts: scrape (scrape_configs), rules (rule_files) and receiver (the routes
+    The output consists of three parts: scrape (scrape_configs), rules (rule_files) and receiver (the routes
     and receiver for the remediator).
 
     \b

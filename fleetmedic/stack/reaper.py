@@ -25,8 +25,8 @@ GRACE_SECONDS = 4.0
 def clean(state: Path, mark: Mark) -> int:
     """End all processes of a dead supervisor: the controller, then its jobs, then all marked processes.
 
-    Returns the number of ended processes. The next controller restarts the jobs from their checkpoints, and the
-    stop does not count as a failure of the job.
+    Returns the number of processes that were ended. When the controller starts again, it restarts the jobs
+    from their checkpoints. The stop does not count as a failure of the job.
     """
     try:
         controller = StackFile.read(state).pids.get("localcluster")

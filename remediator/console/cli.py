@@ -62,7 +62,7 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
 def incidents(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
     """List incidents, newest first.
 
-    The list has all open incidents, and the incidents that ended in the last 24 h.
+    The list includes all open incidents, and the incidents that ended in the last 24 h.
 
     \b
     Examples:

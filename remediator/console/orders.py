@@ -97,8 +97,8 @@ def release(remediator: RemediatorClient, target: str, reason: str) -> None:
 def close(remediator: RemediatorClient, incident: str, reason: str, keep_quarantine: bool) -> None:
     """Close INCIDENT without further steps.
 
-    INCIDENT is an incident id, or the target of an open incident, such as node2/3. If the incident
-    still quarantines a target, specify --keep-quarantine. To end the quarantine too, use
+    INCIDENT is an incident id, or the target of an open incident, such as node2/3. If a target of the
+    incident is still quarantined, add --keep-quarantine. To end the quarantine too, use
     `fleetmedic release` instead.
 
     \b
