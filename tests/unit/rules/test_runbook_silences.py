@@ -41,9 +41,10 @@ def test_the_section_says_what_is_blocked_who_is_notified_and_how_it_ends(
 ) -> None:
     text, kind = _section(alert), str(playbook.target)
     for fact in (
-        "A silence, an inhibition or a maintenance window blocks the incidents of the silenced alert",
-        "opens no incident for a silenced alert",
-        "the author and the comment of the silence as the reason",
+        "A silence suppresses this alert.",
+        "An inhibition rule or a maintenance window has the same effect.",
+        "opens no incident (its record of a fault) for a suppressed alert",
+        "the reason names the author and the comment of the silence",
         "until the silence ends",
         "never treated as resolved",
         "After two minutes on hold, the remediator sends a notification.",
