@@ -122,7 +122,7 @@ def _with_reason(body: bytes, shape: type[E]) -> E:
     order = parse_json(body, shape, "body")
     for name, text in (("by", order.by), ("reason", order.reason)):
         if not text.strip():
-            raise UserError(f"body: at $.{name}: expected a non-empty text.")
+            raise UserError(f"body: at $.{name}: expected a non-empty string.")
     return order
 
 

@@ -231,7 +231,9 @@ def numbers(text: str) -> list[Number]:
         not _same(value, _value(place.text))
         for (value, _), place in zip(literals, places, strict=True)
     ):
-        raise UserError("cannot find the position of a number in this query: use decimal numbers.")
+        raise UserError(
+            "the query contains a number in an unsupported notation: write it as a decimal number."
+        )
     return [
         Number(abs(value), role, place.start, place.end)
         for (value, role), place in zip(literals, places, strict=True)

@@ -174,7 +174,7 @@ def _identity(remediator: RemediatorClient, text: str) -> str:
 def _reason(text: str) -> str:
     cleaned = clean(text).strip()[:MAX_WHY]
     if not cleaned:
-        raise UserError("--reason: expected a reason for the journal, got an empty text.")
+        raise UserError("--reason: expected a reason for the journal, got an empty string.")
     return cleaned
 
 
