@@ -103,8 +103,8 @@ def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
 
 
 def choose_node(settings: ExporterSettings, source: str) -> str:
-    """Return the node's name in the cluster. Raises UserError if the hardware directory has no such
-    node."""
+    """Return the node's name in the cluster. Raises UserError if the hardware directory does not
+    contain the node."""
     if source != "simulated" or settings.hardware_dir is None:
         return settings.node or socket.gethostname()
     nodes = Hardware(settings.hardware_dir).nodes()
@@ -231,7 +231,7 @@ def once(settings: ExporterSettings) -> bytes:
 
 
 def check(settings: ExporterSettings) -> None:
-    """Check whether the exporter could start with these settings, without changes. Raises
+    """Check whether the exporter could start with these settings, without changing anything. Raises
     UserError."""
     settings.web.read(logger())
     if path := settings.flags.get(SOCKET):
@@ -289,7 +289,7 @@ async def _serve(exporter: Exporter, server: WebServer, listeners: list[socket.s
 
 
 def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an exception that no task handled as one line, without a traceback."""
+    """Log an unhandled exception of a task as one line, without a traceback."""
     error = context.get("exception")
     why = f"{type(error).__name__}: {error}" if error else ""
     logger()("stray_error", what=str(context.get("message", ""))[:200], why=why[:500])

@@ -18,15 +18,17 @@ class BootTime:
 
 
 class BootReader(Protocol):
-    """An interface that reads the current boot."""
+    """The interface that returns the id and the time of the current boot."""
 
     def read(self) -> BootTime:
-        """Return the current boot. Raises OSError or UserError if it cannot be determined."""
+        """Return the id and the time of the current boot. Raises OSError or UserError if it cannot
+        be determined."""
         ...
 
 
 class ProcBoot:
-    """Reads the boot of this machine from PROCFS/stat and PROCFS/sys/kernel/random/boot_id."""
+    """Reads the boot time and boot id of this machine from PROCFS/stat and
+    PROCFS/sys/kernel/random/boot_id."""
 
     def __init__(self, procfs: Path) -> None:
         self._procfs = procfs
@@ -40,7 +42,7 @@ class ProcBoot:
 
 
 class SimulatedBoot:
-    """Reads the boot of a simulated node from the hardware directory."""
+    """Reads the boot time and boot id of a simulated node from the hardware directory."""
 
     def __init__(self, root: Path, node: str) -> None:
         self._hardware = Hardware(root)

@@ -57,8 +57,8 @@ class CollectorSpec:
     """The specification of one collector. `make` returns None if the exporter has no data for the
     collector.
 
-    `flags` are the collector's own command line options; `CollectorContext.flags` has their values
-    by name.
+    `flags` are the collector's own command line options; `CollectorContext.flags` contains their
+    values by name.
     """
 
     name: str

@@ -63,7 +63,7 @@ def escape(value: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return the value as text. An integer too large for a float becomes infinite.
+    """Return the value as a string. An integer too large for a float becomes infinite.
 
     A number out of range would make the whole scrape fail. Raises ValueError if the value is not a
     number.

@@ -87,8 +87,8 @@ class _GpuRecord:
 class GpuStates:
     """The current state of all GPUs. All methods are thread-safe.
 
-    Messages come from several workers, which may number the GPUs differently. So each message has
-    the number of its `worker`.
+    Messages come from several workers, which may number the GPUs differently. So each message
+    contains the number of its `worker`.
     """
 
     def __init__(
@@ -165,7 +165,8 @@ class GpuStates:
                 record.status, record.at = GpuStatus.UP, now
 
     def remove_group(self, slot: int, group: Group, worker: int = 0) -> None:
-        """Remove the values of a group of a GPU, because the group is no longer read."""
+        """Remove the values of one metric group of a GPU, because the exporter no longer reads this
+        group."""
         with self._lock:
             record = self._records.get(self._uuid(slot, worker) or "")
             if record is not None:

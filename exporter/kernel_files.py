@@ -34,7 +34,7 @@ _ABSENT = frozenset(
 
 
 def read(path: str | Path) -> str:
-    """Return the text of a file, truncated at 4 MiB. Raises CollectorError with the file name."""
+    """Return the content of a file, truncated at 4 MiB. Raises CollectorError with the file name."""
     try:
         return _read(path)
     except OSError as error:
@@ -42,7 +42,7 @@ def read(path: str | Path) -> str:
 
 
 def read_if_there(path: str | Path) -> str | None:
-    """Return the stripped text of a file; None if the file is missing or has no value."""
+    """Return the stripped content of a file; None if the file is missing or has no value."""
     try:
         return _read(path).strip()
     except OSError as error:

@@ -1,7 +1,7 @@
 """The exporter's log: one event per line on stderr, as JSON, or as text on a terminal.
 
 The other programs log with structlog. The exporter runs on every node and logs only events with a
-few fields, and structlog would take a tenth of its memory.
+few fields, and structlog would use a tenth of the exporter's memory.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ class GpuStatus(StrEnum):
 class GpuSnapshot:
     """The state of one GPU at one moment.
 
-    `groups` has the readings that are not stale. It is empty unless the GPU is up. `left_out` are
-    the groups that are not read because a driver call hung.
+    `groups` contains the readings that are not stale. It is empty unless the GPU is up. `left_out`
+    are the groups that are not read because a driver call hung.
     """
 
     index: int

@@ -40,8 +40,8 @@ class _UnownedProcess:
 class _UnownedState:
     """The state between two runs.
 
-    `unowned` has the processes without an owner by pid. `absent` has, by GPU and pid, the Unix time
-    at which the driver first reported a process that is missing in /proc.
+    `unowned` contains the processes without an owner by pid. `absent` contains, by GPU and pid, the
+    Unix time at which the driver first reported a process that is missing in /proc.
     """
 
     unowned: dict[int, _UnownedProcess] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class AllocationCollector:
 
 
 def _read_source(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
-    """Return the holdings of a source and an error text.
+    """Return the holdings of a source and an error message.
 
     The holdings are None if the source failed. Both are empty if the source does not exist on this
     node.

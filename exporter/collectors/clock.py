@@ -51,7 +51,7 @@ class Timex:
     """Reads the clock state with adjtimex(2), and the clock source from `sysfs`. Does not adjust
     the clock.
 
-    Exports nothing where the call is forbidden, as in some containers.
+    Exports nothing if the call is forbidden, as in some containers.
     """
 
     name = "timex"

@@ -35,9 +35,9 @@ def _statvfs(mountpoint: str) -> os.statvfs_result:
 class Filesystem:
     """Calls statvfs(2) for each mount of `procfs`/1/mounts below `rootfs`.
 
-    Each network mount has its own thread, because the call may hang. It is called again only after
-    the previous call has returned. Mounts that match `mounts` or `types`, and container overlays,
-    are excluded.
+    Each network mount has its own thread, because the call may hang. The next call starts only
+    after the previous call has returned. Mounts that match `mounts` or `types`, and container
+    overlays, are excluded.
     """
 
     name = "filesystem"

@@ -73,7 +73,7 @@ _WORDS = frozenset({"port_rcv_data", "port_xmit_data"})
 
 
 class Infiniband:
-    """Reads `sysfs`/class/infiniband. Counters that an adapter does not have are omitted."""
+    """Reads `sysfs`/class/infiniband. Counters that an adapter does not support are omitted."""
 
     name = "infiniband"
     inline = False

@@ -15,7 +15,7 @@ _FIELDS = ("firmware_rev", "model", "serial", "state")
 class Nvme:
     """Reads `sysfs`/class/nvme.
 
-    SMART health data is not there: reading it requires a command to the device.
+    SMART health data is not available there, because reading it requires a command to the device.
     """
 
     name = "nvme"

@@ -21,7 +21,7 @@ class PciAer:
     """Reads `sysfs`/bus/pci/devices.
 
     The kernel stores these counters, so a lost or hung device cannot block the read. node_exporter
-    does not have them.
+    does not export them.
     """
 
     name = "pci_aer"

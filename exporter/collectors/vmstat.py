@@ -13,7 +13,7 @@ FIELDS = ("oom_kill", "pgfault", "pgmajfault", "pgpgin", "pgpgout", "pswpin", "p
 
 
 class Vmstat:
-    """Reads `procfs`/vmstat. Fields that the kernel does not have are omitted."""
+    """Reads `procfs`/vmstat. Fields that the kernel does not provide are omitted."""
 
     name = "vmstat"
     inline = False

@@ -19,7 +19,7 @@ class Holding:
     `gpu` is the source's name of the GPU: a UUID (`GPU-...`, `MIG-...`), the index on this node, or
     the device file (`nvidia3`). `key` identifies the holder's processes (see processes.py):
     `slurm:ID`, `pod:UID`, `job:ID`, or a key with the prefix UNMATCHED if they cannot be
-    identified. Unknown texts are empty.
+    identified. Unknown strings are empty.
     """
 
     gpu: str
@@ -50,8 +50,8 @@ class HoldingSource(Protocol):
 
 
 def text(value: object) -> str:
-    """Return an untrusted text as a label value: one line of at most MAX_TEXT characters, otherwise
-    empty."""
+    """Return an untrusted string as a label value: one line of at most MAX_TEXT characters,
+    otherwise empty."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         return ""
     return value if _TEXT.fullmatch(value) else ""

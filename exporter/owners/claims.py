@@ -2,7 +2,7 @@
 kubelet's state.
 
 The device plugin checkpoint does not contain GPUs that NVIDIA's DRA driver allocated. The state
-file has JSON within JSON: the claims with the pods that use them, and the devices of each driver.
+file contains nested JSON: the claims with the pods that use them, and the devices of each driver.
 """
 
 from __future__ import annotations

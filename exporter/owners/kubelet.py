@@ -105,7 +105,7 @@ def gpus(devices: object) -> Iterator[str]:
     """Yield the GPUs in the device ids of an entry, without duplicates, as UUID, index or device
     file name.
 
-    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is GKE's name of a part of
+    `GPU-uuid::3` is a share of that GPU; `nvidia0/gi1/vgpu2` is GKE's name for a part of
     /dev/nvidia0.
     """
     lists = list(devices.values()) if isinstance(devices, dict) else [devices]

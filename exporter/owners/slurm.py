@@ -4,10 +4,10 @@ The prolog's directory has one file per GPU (`0`, or `2.1` for a MIG instance) w
 line. deploy/slurm/prolog.sh writes these files; dcgm-exporter reads the same format. The processes
 of a job are those in its cgroup. Slurm sets GPUs, user and account in their environment.
 
-A step on several nodes has the first node's SLURM_JOB_GPUS on all its nodes, where the numbers may
-mean other GPUs. So this variable is read only in the batch step, which runs on the first node.
-CUDA_VISIBLE_DEVICES is read only for UUIDs of MIG devices, because its numbers count the GPUs
-visible to the job, from 0.
+A step that spans several nodes gets the first node's SLURM_JOB_GPUS on all nodes. On the other
+nodes, these numbers may mean other GPUs. So this variable is read only in the batch step, which
+runs on the first node. CUDA_VISIBLE_DEVICES is read only for UUIDs of MIG devices, because its
+numbers count the GPUs visible to the job, from 0.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class CollectorRun:
 class CollectorState:
     """The state of a collector, for the health endpoint and the landing page.
 
-    `why` is the reason of a failure, or empty. `last_success` is a Unix time, 0 before the first
+    `why` is the reason for a failure, or empty. `last_success` is a Unix time, 0 before the first
     success.
     """
 

@@ -1,7 +1,7 @@
 """Renders a metrics page for dashboards and rules of dcgm-exporter, with its names, labels and
 units.
 
-The page only has values that were read; nothing is estimated. The vGPU licence is not read.
+The page contains only values that were read; nothing is estimated. The vGPU licence is not read.
 DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL and DCGM_FI_DEV_PCIE_*_THROUGHPUT are omitted, because their
 units differ between versions. Use the DCGM_FI_PROF_* rates of the same links.
 """
@@ -106,7 +106,7 @@ XID = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Code of the latest XID error, 0
 
 
 def dcgm(view: NodeSnapshot, hostname: str, xids: Mapping[str, int] | None = None) -> Page:
-    """Return the page. `xids` has the latest XID of each GPU that has one, by UUID; None if
+    """Return the page. `xids` contains the latest XID of each GPU that has one, by UUID; None if
     unknown."""
     rows: dict[Family, list[str]] = {}
     for gpu in view.gpus:
@@ -152,8 +152,8 @@ def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
 
 
 def _labels(gpu: GpuSnapshot, hostname: str) -> str:
-    """Return the labels in dcgm-exporter's order. The host name is under its old and its new label
-    name."""
+    """Return the labels in dcgm-exporter's order. The host name appears under both its old and its
+    new label name."""
     device = gpu.device
     domain, colon, place = device.pci_bus_id.partition(":")
     labels = {

@@ -1,6 +1,6 @@
 """The metrics page: fragments that are rendered once and joined for each scrape.
 
-A fragment has the series of one collector. While they do not change, the fragment keeps its
+A fragment contains the series of one collector. While they do not change, the fragment keeps its
 rendered bytes in each format, compressed and uncompressed.
 
 The compressed page is a single gzip member, because browsers and many libraries stop after the

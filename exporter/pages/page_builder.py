@@ -32,8 +32,8 @@ _STARTED = time.time()
 class PageSnapshot:
     """A metrics page, and the data for pages with selected collectors only.
 
-    `own` has the metrics about each collector by collector name, and those about the exporter under
-    "". `made` is a monotonic time.
+    `own` contains the metrics about each collector by collector name, and those about the exporter
+    under "". `made` is a monotonic time.
     """
 
     page: Page

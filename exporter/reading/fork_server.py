@@ -1,8 +1,8 @@
 """The fork server: forks workers, probes and the event process. It never calls the driver.
 
 It imports their modules once. So a replacement process starts in milliseconds when a GPU hangs, and
-the processes share most of their memory. A request on its socket has the words of a command line
-and three descriptors (input, output, heartbeat). The reply is the pid of the forked process.
+the processes share most of their memory. A request on its socket contains the words of a command
+line and three descriptors (input, output, heartbeat). The reply is the pid of the forked process.
 
 Arguments: PARENT SOCKET MODULE... The first word of a request names one of the modules. The new
 process runs `main(PARENT HEARTBEAT words)` of this module.

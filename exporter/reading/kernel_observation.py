@@ -1,4 +1,4 @@
-"""Reads what the kernel says about the driver and the PCI bus, without calls of the driver."""
+"""Reads the kernel's information about the driver and the PCI bus, without calling the driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class KernelObservation:
-    """One observation of the kernel. `driver` is the driver's version text, empty if no driver is
+    """One observation of the kernel. `driver` is the driver's version string, empty if no driver is
     loaded."""
 
     driver: str

@@ -82,8 +82,8 @@ def _no_commands(_seconds: float) -> None:
 class Rounds:
     """Reads the GPUs of one worker in rounds.
 
-    `left_out` has the groups to skip by GPU, and `only` the GPUs to read (None: all). Both are
-    valid for a source with `count` GPUs. With another count, the numbers mean other GPUs, and
+    `left_out` contains the groups to skip by GPU, and `only` the GPUs to read (None: all). Both are
+    valid for a source with `count` GPUs. If the count differs, the numbers mean other GPUs, and
     nothing is skipped. `known` is the number of GPUs in the inventory of this node.
     `take_commands(seconds)` is called between two GPUs, so that commands can change the round.
     """

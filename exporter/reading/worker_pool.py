@@ -1,10 +1,10 @@
 """Assigns GPUs to worker processes by the observed state of the processes. Pure; the supervisor
 acts.
 
-One common worker reads all GPUs. A worker with an overdue call becomes the suspect of this GPU, and
-a new common worker reads the others. If the call returns in time, the suspect becomes the solo
-worker of this slow GPU. Otherwise it is ended, and a probe retries the suspended GPU or group. If
-two GPUs hang almost at once, a probe checks all others.
+One common worker reads all GPUs. A worker with an overdue call becomes the suspect worker for this
+GPU, and a new common worker reads the others. If the call returns in time, the suspect becomes the
+dedicated (solo) worker of this slow GPU. Otherwise it is ended, and a probe retries the suspended
+GPU or group. If two GPUs hang almost at once, a probe checks all others.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class WorkerPool:
         self.suspensions.retry_now(now)
 
     def slow(self) -> frozenset[int]:
-        """Return the GPUs with a solo worker."""
+        """Return the GPUs that have a dedicated worker."""
         return frozenset().union(*(worker.slots for worker in self._of(WorkerRole.SOLO)))
 
     def left_out(self) -> list[Target]:
@@ -201,8 +201,8 @@ class WorkerPool:
         self._blamed_at, self._blamed_slot = now, slot
 
     def _assign_solo(self, worker: PoolWorker | None, slot: int, group: Group, now: float) -> None:
-        """Assign a slow GPU to a solo worker. At the maximum number, it shares the last solo
-        worker."""
+        """Assign a slow GPU to a dedicated worker. If the maximum number of workers is reached, the
+        GPU shares the last one."""
         solos = self._of(WorkerRole.SOLO)
         if len(solos) >= MAX_SOLO:
             if worker is not None:

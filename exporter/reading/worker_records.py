@@ -35,8 +35,8 @@ class WorkerRole(StrEnum):
 class PoolWorker:
     """A worker process of the pool.
 
-    `slots` are the numbers of the GPUs that only this process reads. `plan` has the groups that it
-    skips, by GPU. `slow` are the groups in which its GPUs were slow last time.
+    `slots` are the numbers of the GPUs that only this process reads. `plan` contains the groups
+    that it skips, by GPU. `slow` are the groups in which its GPUs were slow last time.
     """
 
     number: int
@@ -65,7 +65,7 @@ class PoolWorker:
         ]
 
     def record_speed(self, message: Message) -> None:
-        """Update, after a message, whether the GPUs of this solo worker are still slow."""
+        """Update, after a message, whether the GPUs of this dedicated worker are still slow."""
         if isinstance(message, Round):
             self.fast_rounds += 1
         elif isinstance(message, Lost):
@@ -90,8 +90,8 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Action: start a process. `plan` has the groups to skip by GPU, for a probe the groups to
-    read."""
+    """Action: start a process. `plan` contains the groups to skip by GPU (for a probe: the groups
+    to read)."""
 
     number: int
     role: WorkerRole
@@ -133,7 +133,8 @@ class MarkResponding:
 
 @dataclass(frozen=True, slots=True)
 class WithholdGroup:
-    """Action: remove the values of a group of a GPU, because it is no longer read."""
+    """Action: remove the values of one metric group of a GPU, because the exporter no longer reads
+    this group."""
 
     number: int
     slot: int

@@ -34,7 +34,7 @@ class StoredReport(NamedTuple):
 class _ReportFile(NamedTuple):
     """A report file at its latest read.
 
-    `mark` changes when the file changes. `modified` is in Unix seconds.
+    `mark` identifies the version of the file. `modified` is in Unix seconds.
     """
 
     mark: tuple[int, int, int, int]

@@ -60,8 +60,8 @@ class SourceFailed(Exception):  # noqa: N818
 class Reading(NamedTuple):
     """One value of one GPU.
 
-    It has the family's name, the values of its labels after `gpu` and `uuid`, and the number in the
-    family's unit.
+    It consists of the family's name, the values of its labels after `gpu` and `uuid`, and the
+    number in the family's unit.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Device:
     """The identity of a GPU.
 
     `slot` is the source's number of the GPU. `pci_bus_id` is in the source's notation. Unknown
-    texts are empty.
+    strings are empty.
     """
 
     slot: int
@@ -105,7 +105,7 @@ class GpuEvent:
     """A driver event of one GPU.
 
     For an XID, `code` is the XID. For other events it is the driver's number of the event. Unknown
-    texts are empty.
+    strings are empty.
     """
 
     uuid: str

@@ -48,7 +48,7 @@ class NvmlApi(Protocol):
     def memory(self, slot: int, of: Any = None) -> Any:
         """Return the GPU memory in bytes: `total`, `used`, `free`.
 
-        It also has `reserved` if the driver reports it separately.
+        The result includes `reserved` if the driver reports it separately.
         """
         ...
 
@@ -56,7 +56,7 @@ class NvmlApi(Protocol):
         """Return the state of the NVLink fabric.
 
         The fields are `state`, `status`, `clusterUuid`, `cliqueId`, and `healthMask` if the driver
-        has it.
+        provides it.
         """
         ...
 
@@ -118,5 +118,5 @@ def signed(value: int | None) -> int | None:
 
 
 def text(value: str | bytes | None) -> str:
-    """Return a text of the library as str, empty if it is missing."""
+    """Return a string from the library as str; empty if it is missing."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")

@@ -30,7 +30,7 @@ SM_ACTIVE = 2
 
 
 def gpm(driver: NvmlApi, slot: int) -> Iterator[Row]:
-    """Yield the readings of the group `gpm`. The first read has no values."""
+    """Yield the readings of the group `gpm`. The first read returns no values."""
     found = driver.gpm(slot, (*RATIOS, *RATES))
     for metric, (name, labels) in RATIOS.items():
         yield name, labels, scaled(found.get(metric), 100)

@@ -47,7 +47,7 @@ class MigGroupReader:
 
 
 def profile(name: str) -> str:
-    """Return the MIG profile in a device name, such as `3g.40gb`, or an empty text.
+    """Return the MIG profile in a device name, such as `3g.40gb`, or an empty string.
 
     Example of a name: `NVIDIA H100 80GB HBM3 MIG 3g.40gb`.
     """

@@ -1,6 +1,6 @@
 """The NVML functions that the exporter calls, and their symbols in the library.
 
-A fake library must export these symbols. Old drivers do not have all of them.
+A fake library must export these symbols. Old drivers lack some of these functions.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ Mark = tuple[int, int, int, int, int]
 class TextFile(NamedTuple):
     """A file at its latest read, with its families or the reason for its rejection.
 
-    `mark` changes when the file changes. `modified` is in Unix seconds.
+    `mark` identifies the version of the file. `modified` is in Unix seconds.
     """
 
     mark: Mark

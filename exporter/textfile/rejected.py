@@ -1,6 +1,6 @@
 """The exception for a rejected text file.
 
-A file is rejected as a whole, because a part of a file would look complete.
+A file is rejected as a whole, because a partly exported file would look complete.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Reason = Literal[
 
 
 class TextFileRejected(Exception):  # noqa: N818
-    """The file is rejected. Has the reason code and a message."""
+    """The file is rejected. Contains the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)

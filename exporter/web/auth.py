@@ -49,7 +49,7 @@ class Users:
     def check(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
         """Return whether the credentials are correct. `users` must not be empty.
 
-        It takes the time of one bcrypt check, also for an unknown user.
+        The call takes as long as one bcrypt check, even for an unknown user.
         """
         import bcrypt
 
@@ -86,8 +86,8 @@ class Users:
 class TokenFile:
     """The file with the token for releasing GPUs.
 
-    It is read for each use, so that the token can be changed. Raises UserError if the file has no
-    valid token at the start.
+    It is read for each use, so that the token can be changed. Raises UserError if the file contains
+    no valid token at startup.
     """
 
     def __init__(self, path: Path) -> None:

@@ -53,7 +53,8 @@ class WebBackend:
     """The data and functions of the HTTP routes.
 
     `reader` is None if no GPUs are read, `kernel_log` if the kernel log is not read. `summaries`
-    has a short description of each collector. `dcgm` enables the page with dcgm-exporter's names.
+    contains a short description of each collector. `dcgm` enables the page with dcgm-exporter's
+    names.
     """
 
     pages: PageSource

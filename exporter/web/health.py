@@ -74,7 +74,7 @@ class HealthResponse(msgspec.Struct, frozen=True):
 def gpu(
     view: NodeSnapshot, gpu_snapshot: GpuSnapshot, recommendation: Recommendation | None
 ) -> Component:
-    """Return the component of one GPU. `recommendation` is the recommended action, if any."""
+    """Return the health component for one GPU. `recommendation` is the recommended action, if any."""
     state, why = _gpu(view, gpu_snapshot, recommendation)
     return Component(
         name=f"gpu/{gpu_snapshot.index}",
@@ -116,13 +116,13 @@ def _gpu(
 
 
 def _part(name: str, kind: Kind, state: Word, why: str = "") -> Component:
-    """Return a component without a recommended action."""
+    """Create a health component that has no recommended action."""
     return Component(name, kind, state, why, "none", "")
 
 
 def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
-    """Yield the components of the driver: the driver as a whole, and its events if the source has
-    any."""
+    """Yield the health components for the driver: the driver as a whole, and its events if the
+    source has any."""
     if view.released:
         why = f"the GPUs are released for another {released_for:.0f} s"
         yield _part("driver", "driver", "unknown", why)
@@ -144,7 +144,7 @@ def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
 
 
 def kernel_log(failure: str, *, read: bool) -> Component:
-    """Return the component of the kernel log.
+    """Return the health component for the kernel log.
 
     `failure` is the reason why the log cannot be read, or empty. `read`: the log was read recently.
     If not, the state of the log is unknown.
@@ -157,7 +157,7 @@ def kernel_log(failure: str, *, read: bool) -> Component:
 
 
 def collectors(states: Iterable[CollectorState]) -> Iterator[Component]:
-    """Yield one component for each collector."""
+    """Yield one health component for each collector."""
     for each in states:
         word: Word = "degraded" if each.why else "healthy"
         yield _part(f"collector/{each.name}", "collector", word, each.why)

@@ -27,7 +27,7 @@ def landing(
     states: Iterable[CollectorState],
     summaries: Mapping[str, str],
 ) -> bytes:
-    """Return the landing page as HTML. `links` has the text of each link by its URL."""
+    """Return the landing page as HTML. `links` contains the text of each link by its URL."""
     rows = "".join(_row(state, summaries.get(state.name, "")) for state in states)
     nav = "".join(f'<a href="{escape(to)}">{escape(text)}</a>' for to, text in links.items())
     html = (

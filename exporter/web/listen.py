@@ -79,7 +79,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _holder(port: int) -> str:
-    """Return a text that names the process that listens on the port, if this user may see it."""
+    """Return a description of the process that listens on the port, if this user may see it."""
     import psutil  # imported here to save a megabyte of memory when the port is free
 
     try:

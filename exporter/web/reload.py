@@ -20,7 +20,7 @@ Stamp = tuple[int, int, int, int] | None
 class ConfigFile:
     """The current web configuration. Without a `path`, there is no authentication and no TLS.
 
-    `log(event, **fields)` logs reloads. Raises UserError if the file is invalid at the start.
+    `log(event, **fields)` logs reloads. Raises UserError if the file is invalid at startup.
     """
 
     def __init__(self, path: Path | None, log: Callable[..., None]) -> None:

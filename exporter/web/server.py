@@ -122,8 +122,8 @@ class WebServer:
         return True
 
     async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer 503. A TLS connection is only closed, because a response would cost as much as
-        serving."""
+        """Answer 503. A TLS connection is closed without a response, because the handshake would
+        cost as much as serving."""
         self._refresh()
         self._turning_away += 1
         try:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 class EventPattern(NamedTuple):
     """A pattern for one kind of event.
 
-    `hint` is a part of every line that `pattern` matches. It is checked first because this is
-    cheap.
+    `hint` is a substring of every line that `pattern` matches. The hint is checked first, because
+    this is cheap.
     """
 
     event: str

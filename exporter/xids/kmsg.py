@@ -176,8 +176,7 @@ class KmsgReader:
     def _fifo_lines(self) -> list[bytes]:
         """Return the complete lines of the FIFO.
 
-        An unfinished line is invalid, because a part of a line can have another meaning than the
-        whole.
+        An unfinished line is invalid, because a truncated line can have a different meaning.
         """
         parts: list[bytes] = [self._rest]
         size = 0

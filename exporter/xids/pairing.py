@@ -24,7 +24,7 @@ Waiting = dict[str, list[tuple[float, int]]]
 class Pairs:
     """Pairs the reports of two sources.
 
-    `open` has the reports that wait for their counterpart, by error. It can be stored.
+    `open` contains the reports that wait for their counterpart, by error. It can be stored.
     """
 
     open: dict[str, Waiting]

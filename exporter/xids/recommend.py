@@ -55,7 +55,7 @@ def recommendations(
 ) -> dict[str, Recommendation]:
     """Return the recommended action of every GPU with a known state, by UUID.
 
-    `standing` has, by UUID, the XIDs since the last reset or boot. XIDs older than `lookback`
+    `standing` contains, by UUID, the XIDs since the last reset or boot. XIDs older than `lookback`
     seconds are ignored.
     """
     found: dict[str, Recommendation] = {}

@@ -140,7 +140,7 @@ def classify(
 class Losses:
     """Distinguishes a loss of a GPU that is logged twice from two losses.
 
-    `open` has, by GPU, the time of the counted loss and whether its line had a code.
+    `open` contains, by GPU, the time of the counted loss and whether its line had a code.
     """
 
     open: dict[str, tuple[float, bool]]

@@ -98,7 +98,7 @@ class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A site's changes of one catalogue entry. Fields that are not set keep their values."""
+    """A site's changes to one catalogue entry. Fields that are not set keep their values."""
 
     name: str | None = None
     severity: Severity | None = None

@@ -71,7 +71,7 @@ class LedgerState(msgspec.Struct):
     """The whole state of the ledger.
 
     Counts and latest times are stored by UUID and code. For NVSwitches, they are stored by bus
-    address and code. A code is a text, `other` if there are too many codes.
+    address and code. A code is a string, or `other` if there are too many codes.
     """
 
     boot_id: str = ""
