@@ -68,7 +68,7 @@ def _touch(one: Start, other: Start) -> bool:
 
 @lru_cache(maxsize=4096)
 def _starts(expression: str) -> tuple[Start, ...]:
-    """Return the possible prefixes of the texts that an expression matches."""
+    """Return the possible prefixes of the strings that an expression matches."""
     found: list[Start] = []
     for alternative in _alternatives(expression):
         texts, at = [""], 0

@@ -29,7 +29,7 @@ def by_remediator(channel: Channel, version: Version) -> bool:
 def receiver(name: str, channel: Channel, version: Version, remediator: dict[str, str]) -> Receiver:
     """Return the integration's key in alertmanager.yml and its settings.
 
-    `remediator` has `url` and `token_file`.
+    `remediator` contains `url` and `token_file`.
     """
     common = {"send_resolved": channel.resolved}
     if by_remediator(channel, version):

@@ -118,7 +118,7 @@ def demo(
 
 
 def _require_place(file: Path) -> None:
-    """Raise UserError at the start, instead of minutes later, if the timeline cannot be written."""
+    """Raise UserError immediately, instead of minutes later, if the timeline cannot be written."""
     if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise UserError(
             f"--timeline {file}: the directory does not exist or is not writable. Choose another file."

@@ -25,7 +25,8 @@ class TimelineRow:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of the demo and whether it passed. After a failure, `text` has the likely cause."""
+    """One check of the demo and whether it passed. After a failure, `text` contains the likely
+    cause."""
 
     name: str
     kept: bool

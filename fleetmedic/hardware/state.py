@@ -34,7 +34,8 @@ class GpuState:
     reduces the clock because of the temperature. `retired_pages` is for GPUs before Ampere, which
     retire pages; -1 for GPUs that remap rows. `hang_in` is the group of readings in which a hung
     GPU does not respond (empty: all). `delay_ms` is added to every driver call. `recovery` is the
-    driver's number of the recovery action. `links_down` has a bit for each NVLink that is down.
+    driver's number of the recovery action. `links_down` contains a bit for each NVLink that is
+    down.
     """
 
     uuid: str

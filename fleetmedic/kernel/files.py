@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, sync: bool = True) -> None:
-    """Replace a file atomically: readers see the old or the new content, also after a crash.
+    """Replace a file atomically: readers see the old or the new content, even after a crash.
 
     `sync=False` skips the fsync, for content that is refreshed each second anyway.
     Raises OSError if the directory is not writable.

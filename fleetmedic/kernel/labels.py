@@ -81,5 +81,6 @@ class Target:
 
 
 def valid_name(text: str) -> bool:
-    """Return whether a text is a valid node, job or workload name (safe in paths, labels and commands)."""
+    """Return whether a string is a valid node, job or workload name (safe in paths, labels and
+    commands)."""
     return re.fullmatch(_NAME, text) is not None

@@ -1,4 +1,5 @@
-"""Detect other Python distributions that have a package of the same name, such as `exporter` or `rules`."""
+"""Detect other Python distributions that contain a package of the same name, such as `exporter` or
+`rules`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from fleetmedic.kernel.errors import UserError
 
 
 def owners(package: str, folders: Iterable[str]) -> set[str]:
-    """Return the distributions in these directories that have a package of this name.
+    """Return the distributions in these directories that contain a package of this name.
 
     Reads the files directly, because importlib.metadata needs 3 MB of memory in every process, and
     0.1 s in every command.
@@ -35,7 +36,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def require_sole_owner(package: str, folders: Iterable[str] | None = None) -> None:
-    """Raise UserError if another installed distribution has a package of this name."""
+    """Raise UserError if another installed distribution contains a package of this name."""
     others = sorted(owners(package, sys.path if folders is None else folders) - {"fleetmedic"})
     if others:
         raise UserError(

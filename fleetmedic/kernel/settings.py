@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, where: str) -> object:
-    """Return the value of a YAML text. Raises UserError with `where` and the line."""
+    """Parse a YAML string and return its value. Raises UserError with `where` and the line."""
     if len(text) > MAX_BYTES:
         raise UserError(f"{where}: larger than {MAX_BYTES} bytes. Reduce its size.")
     try:

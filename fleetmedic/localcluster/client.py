@@ -2,7 +2,7 @@
 
 Every call is one short transaction on the store, and many processes may call at once. A call that
 changes something takes an `op_id`. A repeated `op_id` changes nothing and returns the first result
-again, also after a crash and in another process. The controller carries out the request; `nodes`,
+again, even after a crash or in another process. The controller carries out the request; `nodes`,
 `job` and `workload` show the result.
 """
 

@@ -18,7 +18,7 @@ from fleetmedic.kernel.labels import valid_name
 
 @dataclass(frozen=True, slots=True)
 class InventoryNode:
-    """One node. `boot_id` changes when it reboots; `gpus` has (index, uuid) pairs."""
+    """One node. `boot_id` changes when it reboots; `gpus` contains (index, uuid) pairs."""
 
     name: str
     boot_id: str

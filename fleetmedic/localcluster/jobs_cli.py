@@ -34,7 +34,7 @@ def open_cluster(state: Path) -> LocalCluster:
 
 
 def checked_name(text: str, what: str) -> str:
-    """Return the text if it is a valid name. Raises UserError with a message that starts with
+    """Return the string if it is a valid name. Raises UserError with a message that starts with
     `what`."""
     if not valid_name(text):
         raise UserError(
@@ -62,7 +62,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="JSON output.")
 
 
 def warn_if_stopped(cluster: LocalCluster) -> None:
-    """Print a line if the controller does not run: then the shown states are old, and nothing happens."""
+    """Print a warning if the controller is not running: the states are outdated, and requests are
+    not carried out."""
     beat = cluster.heartbeat()
     if beat is None or time.time() - beat > STALE_SECONDS:
         click.echo(
@@ -217,7 +218,8 @@ def _show_one(job: JobView) -> None:
 def follow_output(cluster: LocalCluster, job_id: str, shown: dict[Path, int]) -> int:
     """Print the output of all attempts until the job ends; returns the exit code.
 
-    `shown` has the number of bytes already printed of each file. Ctrl-C ends only this command, not the job.
+    `shown` contains the number of bytes already printed from each file. Ctrl-C ends only this
+    command, not the job.
     """
     try:
         while True:

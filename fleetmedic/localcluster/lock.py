@@ -104,5 +104,5 @@ def request_lock_in_store(
 
 
 def _plain(text: str) -> str:
-    """Shorten the text and replace characters that cannot be encoded as UTF-8."""
+    """Shorten the string and replace characters that cannot be encoded as UTF-8."""
     return text[:MAX_TEXT].encode(errors="replace").decode()

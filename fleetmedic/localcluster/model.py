@@ -102,9 +102,9 @@ class JobView:
 
     `attempts` counts the job's own failures, `restarts` all restarts, and `moves` the restarts on
     other GPUs. `node` and `gpus` are the place where the job runs or waits, or where it ran last.
-    `signals` has the op_ids of delivered checkpoint requests, and `restart_ops` has the op_ids of
-    accepted restart requests. `restarts_done` has the op_ids of restarts after which the job ran
-    again.
+    `signals` contains the op_ids of delivered checkpoint requests, and `restart_ops` those of
+    accepted restart requests. `restarts_done` contains the op_ids of restarts after which the job
+    ran again.
     """
 
     id: str

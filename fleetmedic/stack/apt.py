@@ -55,12 +55,13 @@ class Apt:
         return self.run("apt-get", "-qq", "update").stderr
 
     def offers(self, package: str) -> bool:
-        """Return whether a source has the package's file, not only its name."""
+        """Return whether a source provides the package's file, not only its name."""
         shown = self.run("apt-cache", "show", "--no-all-versions", package)
         return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
 
     def needs(self, packages: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
-        """Return direct and indirect dependencies that a source has and whose names match `pattern`."""
+        """Return the direct and indirect dependencies that a source provides and whose names match
+        `pattern`."""
         kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
         quiet = [f"--no-{kind}" for kind in kinds]
         tree = self.run("apt-cache", "depends", "--recurse", *quiet, *packages).stdout
@@ -68,7 +69,7 @@ class Apt:
         return [name for name in names if name not in packages and self.offers(name)]
 
     def download(self, packages: Sequence[str]) -> str | None:
-        """Download packages into `debs`. Returns the reason of a failure, or None."""
+        """Download packages into `debs`. Returns the reason for a failure, or None."""
         got = self.run("apt-get", "-qq", "download", *packages, cwd=self.debs)
         return last_line(got.stderr) if got.returncode else None
 

@@ -186,6 +186,6 @@ class _Download:
 
 
 def _remember(folder: Path, files: list[str]) -> None:
-    """Record the unpacked files and all requested packages, whether or not a source had them."""
+    """Record the unpacked files and all requested packages, whether or not a source provided them."""
     recorded = {"packages": files, "asked": [*SERVERS, *OPTIONAL]}
     write_atomic(folder / "parts.json", json.dumps(recorded, indent=1))

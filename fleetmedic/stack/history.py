@@ -1,4 +1,4 @@
-"""Preload 24 h of healthy metrics for a simulated fleet, to train the detectors.
+"""Preload 24 h of healthy metrics for a simulated fleet, as training data for the detectors.
 
 A new simulated fleet has no history, and a detector without history gives no result. This module
 generates a day of jobs, computes the sensor values of healthy GPUs with the model of the simulated

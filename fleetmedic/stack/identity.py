@@ -1,7 +1,8 @@
 """Identify processes by pid and start time, because the kernel reuses pids.
 
-Every process of a stack has the stack's mark in an environment variable, which child processes
-inherit. So the processes of a stack can be found, even after its supervisor has ended.
+Every process of a stack has the stack's identifier (its mark) in an environment variable, which
+child processes inherit. So the processes of a stack can be found, even after its supervisor has
+ended.
 """
 
 from __future__ import annotations
@@ -38,14 +39,15 @@ def alive(who: Identity | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The mark of a stack: the identity of its supervisor, and a number for its state directory."""
+    """The identifier (mark) of a stack: the identity of its supervisor, and a number for its state
+    directory."""
 
     supervisor: Identity
     stack: int
 
     @classmethod
     def of(cls, supervisor: Identity, state: Path) -> Mark:
-        """Return the mark of the stack with that supervisor and state directory."""
+        """Return the identifier of the stack with that supervisor and state directory."""
         return cls(supervisor, zlib.crc32(str(state).encode()))
 
     @classmethod
@@ -59,7 +61,7 @@ class Mark:
 
 
 def marked_processes(mark: Mark) -> list[Identity]:
-    """Return every process that has the mark, except the caller."""
+    """Return every process of the stack with this identifier, except the caller."""
     wanted = f"{VARIABLE}={mark}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -279,7 +279,7 @@ def reset(state: Path) -> None:
 
 
 def require_same_fleet(plan: StackPlan) -> None:
-    """Raise UserError if the directory has nodes that this stack does not run.
+    """Raise UserError if the directory contains nodes that this stack does not run.
 
     Jobs on such nodes would not be monitored.
     """
@@ -293,7 +293,8 @@ def require_same_fleet(plan: StackPlan) -> None:
 
 
 def end_leftovers(state: Path) -> int:
-    """End the processes that an earlier supervisor of this directory left; returns their number."""
+    """End the processes that an earlier supervisor of this directory left running; returns their
+    number."""
     try:
         before = StackFile.read(state)
     except UserError:

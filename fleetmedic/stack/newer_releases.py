@@ -1,4 +1,5 @@
-"""Download later releases of Prometheus and Alertmanager than this machine's Debian suite has. For tests only.
+"""Download releases of Prometheus and Alertmanager that are newer than those of this machine's
+Debian suite. For tests only.
 
 Users may run newer releases than those that `up` starts, so rules, pages and configurations are tested with
 those too. The packages come from later Debian suites of the archive in the machine's own apt sources. A private

@@ -1,4 +1,4 @@
-"""Decide a stack's paths, ports and settings from the options, once at the start."""
+"""Determine a stack's paths, ports and settings from the options, once at startup."""
 
 from __future__ import annotations
 
@@ -125,6 +125,6 @@ def has_gpus() -> bool:
 
 
 def host_name() -> str:
-    """Return this machine's node name, which is the same in the embedded cluster."""
+    """Return this machine's node name, which the embedded cluster also uses."""
     name = socket.gethostname()
     return name if valid_name(name) else "localhost"

@@ -23,7 +23,8 @@ GRACE_SECONDS = 4.0
 
 
 def clean(state: Path, mark: Mark) -> int:
-    """End all processes of a dead supervisor: the controller, then its jobs, then all marked processes.
+    """End all processes of a dead supervisor: the controller, then its jobs, then all other
+    processes of the stack.
 
     Returns the number of processes that were ended. When the controller starts again, it restarts the jobs
     from their checkpoints. The stop does not count as a failure of the job.
@@ -51,7 +52,7 @@ def end_jobs(state: Path, grace: float = 2.0) -> int:
 
 
 def sweep(mark: Mark, *, grace: float = GRACE_SECONDS) -> int:
-    """End every process that has the mark: TERM first, KILL after `grace` seconds.
+    """End every process of the stack with this identifier: TERM first, KILL after `grace` seconds.
 
     Returns their number. The search is repeated until none is left, because a process that is
     ending may start another.

@@ -244,7 +244,8 @@ class ServiceSupervisor:
 
 
 def without_mark() -> dict[str, str]:
-    """Return this process's environment for a child, without the stack's mark and with no proxy for loopback."""
+    """Return this process's environment for a child, without the stack's identifier and without a
+    proxy for loopback."""
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     for key in ("NO_PROXY", "no_proxy"):
         given = environment.get(key)
