@@ -28,7 +28,7 @@ FORWARDED = frozenset({"forwarded", "via", "x-forwarded-host", "x-forwarded-prot
 
 
 class Audience(StrEnum):
-    """The clients that may call a route. The value is the text for the documentation."""
+    """The clients that may call a route. The value is the wording for the documentation."""
 
     MONITORING = "anyone, under any host name"
     ANYONE = "anyone"

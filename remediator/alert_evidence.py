@@ -28,7 +28,8 @@ NEVER = replace(OVER)
 
 @dataclass(frozen=True, slots=True)
 class AlertEvidence:
-    """One alert of an incident with its status. `counts`: the alert is a signal against the target now."""
+    """One alert of an incident with its status. `counts`: the alert is currently a signal that the
+    target is unhealthy."""
 
     episode: Episode
     signal: AlertSignal
@@ -73,7 +74,7 @@ class IncidentEvidence:
         return max((at for at in times if at is not None), default=None)
 
     def signal_names(self, other_hardware: Collection[str] = ()) -> frozenset[str]:
-        """Return the names of the alerts that are signals against the target now."""
+        """Return the names of the alerts that are currently signals about the target."""
         counted = (one.episode for one in self.by_alert if one.counts)
         return frozenset(one.alertname for one in counted if one.key not in other_hardware)
 
@@ -109,8 +110,8 @@ async def gather_evidence(
 ) -> IncidentEvidence:
     """Query the status of an incident's alerts.
 
-    `confirm`: Prometheus must confirm each alert too. `concerns` returns whether an alert supports the
-    action of the incident's playbook; other alerts are ignored.
+    `confirm`: Prometheus must confirm each alert too. `concerns` returns whether an alert justifies
+    the action of the incident's playbook; other alerts are ignored.
     """
     repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, journal_state))
     confirm = confirm or repaired > 0

@@ -65,7 +65,7 @@ class _QueryResult:
 
 
 class AlertStates:
-    """Queries Alertmanager, and returns the status of single alerts from the last response.
+    """Queries Alertmanager, and returns the status of individual alerts from the last response.
 
     `client` is None if no Alertmanager is configured. A missing alert counts as over only when
     Alertmanager and the Watchdog have been up for `settle` seconds. `is_watchdog` returns whether
@@ -230,7 +230,8 @@ class AlertStates:
         )
 
     def _settling(self, started: float, what: str) -> str:
-        """Return a text if `what` started (Unix seconds) less than `settle` seconds ago; otherwise empty."""
+        """Return a message if `what` started (Unix seconds) less than `settle` seconds ago;
+        otherwise empty."""
         now = self._now()
         started = min(started, self._starts.get(started, now))
         if now - started >= self._settle:
@@ -287,6 +288,6 @@ def _same(one: Alert, other: Alert) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Return a user's text from Alertmanager on one line, at most MOST_COMMENT characters long."""
+    """Return a user's string from Alertmanager on one line, at most MOST_COMMENT characters long."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     return line[:MOST_COMMENT].strip() or "(empty)"

@@ -56,10 +56,10 @@ class _SilenceDoc(msgspec.Struct, frozen=True, rename="camel"):
 class ListedAlert:
     """A firing alert in Alertmanager, and what keeps Alertmanager from sending it.
 
-    `silenced_by` has the ids of silences, `inhibited_by` the fingerprints of alerts, and `muted_by`
-    the names of time intervals (Alertmanager 0.28 and later). `updated` is when Prometheus last
-    sent the alert, and `expires` when the alert ends if it is not sent again (Unix seconds by
-    Alertmanager's clock; 0 if unknown).
+    `silenced_by` contains the ids of silences, `inhibited_by` the fingerprints of alerts, and
+    `muted_by` the names of time intervals (Alertmanager 0.28 and later). `updated` is when
+    Prometheus last sent the alert, and `expires` when the alert ends if it is not sent again (Unix
+    seconds by Alertmanager's clock; 0 if unknown).
     """
 
     alert: Alert

@@ -31,7 +31,7 @@ GRACE_AFTER_RESTART = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """The result of a step: done, failed or withdrawn, with the reason and a text."""
+    """The result of a step: done, failed or withdrawn, with the reason and a description."""
 
     kind: Kind
     reason: Reason

@@ -202,7 +202,7 @@ class CallableGauge:
 
 
 def label(text: str) -> str:
-    """Return an untrusted text as a label value: of limited length, valid UTF-8, never empty."""
+    """Return an untrusted string as a label value: of limited length, valid UTF-8, never empty."""
     return text[:MAX_LABEL].encode("utf-8", "replace").decode() or "unknown"
 
 

@@ -31,7 +31,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The health of a target with a text."""
+    """The health of a target with a description."""
 
     state: Health
     text: str

@@ -31,10 +31,10 @@ def identify(
 ) -> Identity:
     """Compare the alerts about a target with the inventory.
 
-    `reported` has the time at which the node's exporter last reported each UUID (Unix seconds),
-    from Prometheus. None means unknown: it neither confirms nor contradicts a node. If the exporter
-    reported UUIDs of another node, the node is not confirmed until the last such report is older
-    than an alert can last.
+    `reported` contains the time at which the node's exporter last reported each UUID (Unix
+    seconds), from Prometheus. None means unknown: it neither confirms nor contradicts a node. If
+    the exporter reported UUIDs of another node, the node is not confirmed until the last such
+    report is older than an alert can last.
     """
     known = {node.name: node for node in nodes}
     node = known.get(target.name)
@@ -71,7 +71,8 @@ def alerts_on_other_hardware(incident: Incident, nodes: Iterable[NodeFacts]) -> 
 
 
 def _other(node: NodeFacts, index: int, uuid: str) -> str:
-    """Return the UUID that the inventory has at an index, if it differs from `uuid`; otherwise empty."""
+    """Return the UUID that the inventory lists at an index, if it differs from `uuid`; otherwise
+    empty."""
     gpu = node.gpu(index)
     return gpu.uuid if gpu and gpu.uuid and not _same(gpu.uuid, uuid) else ""
 
@@ -97,7 +98,8 @@ def _named(claimed: Iterable[tuple[int, str]], gpu: int | None) -> bool:
 def _anothers(
     node: NodeFacts, nodes: Iterable[NodeFacts], reported: Mapping[str, float], alone: float
 ) -> str:
-    """Return a text if the node's exporter reports GPUs of another node, now or recently; otherwise empty."""
+    """Return a description if the node's exporter reports GPUs of another node, now or recently;
+    otherwise empty."""
     here = {gpu.uuid.lower() for gpu in node.gpus}
     others = {
         gpu.uuid.lower(): one.name for one in nodes if one.name != node.name for gpu in one.gpus

@@ -49,7 +49,7 @@ class IncidentOrders:
         )
 
     async def release(self, target: Target, by: str, why: str) -> str:
-        """Return a target to service; returns a text about the consequences. Raises UserError."""
+        """Return a target to service; returns a message about the consequences. Raises UserError."""
         if target.kind not in (TargetKind.GPU, TargetKind.NODE):
             raise UserError(
                 f"{target} cannot be quarantined; expected NODE, or NODE/INDEX for a GPU."
@@ -160,7 +160,7 @@ class IncidentOrders:
         return said
 
     async def retry(self, identity: str, by: str, why: str) -> str:
-        """Start the playbook of an escalated incident again; returns a text. Raises UserError."""
+        """Restart the playbook of an escalated incident; returns a message. Raises UserError."""
         async with self._decision_lock(self._open(identity).target):
             return await self._retry(identity, by, why)
 

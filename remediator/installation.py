@@ -205,5 +205,5 @@ def _held_by(holder: InstanceLock, cluster: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text from the cluster's store as one printable line."""
+    """Return a string from the cluster's store as one printable line."""
     return "".join(one if one.isprintable() else "?" for one in text[:200])

@@ -1,7 +1,7 @@
 """HTTP endpoints for orders: pause and resume all actions, release a target, close or retry an incident.
 
-Each order has an author and a reason. Status 400 means an invalid order, 404 an unknown incident, and 409, with
-a text, that the order cannot be carried out now.
+Each order has an author and a reason. Status 400 means an invalid order, 404 an unknown incident,
+and 409, with a message, that the order cannot be carried out now.
 """
 
 from __future__ import annotations

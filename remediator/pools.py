@@ -106,7 +106,8 @@ def owner_of(
 
 
 def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) -> tuple[str, ...]:
-    """Return the GPUs of a node that another owner keeps out of service, as texts with their owners."""
+    """Return the GPUs of a node that another owner keeps out of service, as strings with their
+    owners."""
     found = []
     for gpu in node.gpus:
         target = Target(TargetKind.GPU, node.name, gpu.index)
@@ -119,8 +120,9 @@ def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) 
 def release_of(
     target: Target, journal_state: JournalState, seconds: float, now: float
 ) -> tuple[str, float | None]:
-    """Return the text and the end (Unix seconds) of an operator's release of a target, or an empty
-    text and None."""
+    """Return a description of an operator's release of a target, and the time (Unix seconds) until
+    which the release protects the target from quarantine. Without a release, return an empty string
+    and None."""
     pin = journal_state.pins.get(target)
     if pin is None or now >= pin.at + seconds:
         return "", None

@@ -32,7 +32,7 @@ class _VectorItem(msgspec.Struct, frozen=True):
 
 
 class RangeSeries(msgspec.Struct, frozen=True):
-    """One series of a range query. `values` is undecoded JSON: pairs of Unix seconds and text."""
+    """One series of a range query. `values` is undecoded JSON: pairs of Unix seconds and a string."""
 
     metric: dict[str, str]
     values: msgspec.Raw

@@ -123,7 +123,7 @@ class QueryEndpoints:
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
     async def _no_decisions(self, target: Target) -> str:
-        """Return the text for a target without decisions."""
+        """Return the message for a target without decisions."""
         nothing = f"No decision about {target}: no alert named it."
         if target.kind is not TargetKind.JOB:
             return nothing
@@ -223,7 +223,7 @@ def _pause(journal_state: JournalState) -> dict[str, Any] | None:
 def as_json(incident: Incident) -> dict[str, Any]:
     """Return an incident as the API shows it.
 
-    Times are Unix seconds, except `startsAt`, which is Alertmanager's text. While the incident is
+    Times are Unix seconds, except `startsAt`, which is Alertmanager's string. While the incident is
     held, `reason` and `text` describe the hold.
     """
     reason, text = incident.current_reason

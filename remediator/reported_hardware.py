@@ -47,10 +47,10 @@ class ReportedHardware:
         return any(self._target(alert) == target for alert in (*listed, *fires))
 
     def concerns(self, alert: Alert, playbook: Playbook) -> bool:
-        """Return whether an alert supports the actions of a playbook.
+        """Return whether an alert justifies the actions of a playbook.
 
-        An alert supports them if its own playbook acts on the same class of fault. For example, an
-        application error on a GPU is no signal against the GPU.
+        This is the case if the alert's own playbook acts on the same class of fault. For example,
+        an application error on a GPU is not a signal that the GPU is faulty.
         """
         own = self._route(alert).playbook
         if own is None or playbook.notify_only:

@@ -21,10 +21,11 @@ from remediator.senses import Senses
 class Tools:
     """The cluster, the data sources and the callbacks that an action may use during one step.
 
-    `waited` returns the seconds since the step started. `other_signal` returns whether an alert of
-    another instrument than the incident's has arrived since then. `alert_active` returns whether one of
-    the incident's alerts is firing now. `confirm` checks right before the action whether the guards
-    still allow the step. `one_at_a_time` returns whether disruptive steps must run one at a time.
+    `waited` returns the seconds since the step started. `other_signal` returns whether an alert
+    from an instrument other than the incident's has arrived since then. `alert_active` returns
+    whether one of the incident's alerts is firing now. `confirm` checks right before the action
+    whether the guards still allow the step. `one_at_a_time` returns whether disruptive steps must
+    run one at a time.
     """
 
     cluster: Cluster

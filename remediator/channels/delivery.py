@@ -30,7 +30,8 @@ _TOKEN_MARGIN = 300.0  # seconds: WeChat's token is renewed this long before it 
 
 
 class NotDelivered(Exception):  # noqa: N818
-    """The message was not delivered. The text is one sentence; `again` says whether a retry can help."""
+    """The message was not delivered. The message is one sentence; `again` says whether a retry can
+    help."""
 
     def __init__(self, sentence: str, *, again: bool) -> None:
         super().__init__(sentence)

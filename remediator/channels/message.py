@@ -29,7 +29,7 @@ _HARMLESS = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "@\u200b", "]": "]
 
 
 class ChannelAlert(msgspec.Struct, frozen=True, rename="camel"):
-    """One alert of a webhook payload. Times are texts in Alertmanager's format."""
+    """One alert of a webhook payload. Times are strings in Alertmanager's format."""
 
     status: str
     labels: dict[str, str]

@@ -100,8 +100,9 @@ class JobFacts:
     """One job. `node` and `gpus` are the node and the GPUs that the job holds now: None and ()
     while it waits for placement.
 
-    `state` is the cluster's own name of the state, for people only; the remediator uses `running` and
-    `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts every restart.
+    `state` is the cluster's own name for the state, for display only; the remediator uses `running`
+    and `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts
+    every restart.
     """
 
     job_id: str
@@ -135,7 +136,8 @@ class WorkloadFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """The result of an active test, with a text for people. A test without a result has not passed."""
+    """The result of an active test, with a human-readable text. A test without a result has not
+    passed."""
 
     passed: bool
     text: str

@@ -188,7 +188,8 @@ def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str,
 
 
 def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> str:
-    """Return the text for a target without decisions: the server's text, or a hint to incidents of its GPUs."""
+    """Return the message for a target without decisions: the server's message, or a hint about
+    incidents of its GPUs."""
     if target.kind is TargetKind.NODE:
         found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})

@@ -70,7 +70,8 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Rehearse:
-    """Record the actions that the automation level does not allow. `texts` has one text for each action."""
+    """Record the actions that the automation level does not allow. `texts` contains one description
+    for each action."""
 
     actions: tuple[str, ...]
     reason: Reason

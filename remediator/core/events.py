@@ -137,8 +137,8 @@ def step_event(
 ) -> Event:
     """Return the event for a step that was announced, is done, has failed, or was withdrawn before it started.
 
-    The event of an announced step has all data that is needed to continue after a crash. `dead`: the target was
-    lost or hung when it was quarantined.
+    The event of an announced step contains all data that is needed to continue after a crash.
+    `dead`: the target was lost or hung when it was quarantined.
     """
     data: dict[str, Any] = {
         "action": step.action,

@@ -26,7 +26,7 @@ class AlertStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The status of one or several alerts, with its reason and a text.
+    """The status of one or several alerts, with its reason and a description.
 
     `group` identifies a common cause of many incidents, such as one silence; people get one message for it.
     """

@@ -27,7 +27,7 @@ class TargetJob:
 class PoolFacts:
     """The size of the target's pool, and the number of GPUs and nodes that the remediator keeps out of service.
 
-    `recent` has the times of quarantines (Unix seconds).
+    `recent` contains the times of quarantines (Unix seconds).
     """
 
     name: str = ""
@@ -76,7 +76,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Stops:
-    """The conditions that block actions on the target, as texts; an empty text means no block.
+    """The conditions that block actions on the target, as strings; an empty string means no block.
 
     `pause`: who paused the remediator and why; `pause_group` identifies the pause.
     `other_installation`: another remediator acts on this cluster. `storm`: too much of the pool is
@@ -115,9 +115,9 @@ class Facts:
     Target: `known`: the cluster responds and knows the target. `dead`: the target is certainly lost
     or hung, so its quarantine uses no budget. `job_known`: the cluster knows the job of the
     incident. `node_jobs` are all jobs on the target's node. `checkpoint_at` is the time of the last
-    checkpoint; for several jobs, the oldest of these times. It is None if unknown. `attempts` has
-    (action, target, Unix seconds) of earlier steps. `widens`: an incident of the node may take over
-    this incident.
+    checkpoint; for several jobs, the oldest of these times. It is None if unknown. `attempts`
+    contains (action, target, Unix seconds) of earlier steps. `widens`: an incident of the node may
+    take over this incident.
     """
 
     level: Level

@@ -13,7 +13,7 @@ from fleetmedic.kernel.labels import TargetKind
 
 
 class Instrument(StrEnum):
-    """The source of a signal, as a text for people."""
+    """The source of a signal, with its human-readable name."""
 
     EXPORTER = "an unavailable exporter"
     DRIVER = "the GPU's driver"

@@ -71,7 +71,8 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """A pool of which too much is reported unhealthy at once: since when, and a text for people."""
+    """A pool of which too much is reported unhealthy at once: since when, and a human-readable
+    description."""
 
     at: float
     text: str
@@ -139,8 +140,8 @@ class JournalState:
         return tuple(one.alert for one in self.episodes.values() if one.undecided)
 
     def has_recorded(self, alert: Alert) -> bool:
-        """Return whether the journal already has this episode with this status, so that the alert
-        is a duplicate.
+        """Return whether the journal already contains this episode with this status, so that the
+        alert is a duplicate.
         """
         record = self.episodes.get(alert.key)
         return record is not None and record.alert.firing == alert.firing

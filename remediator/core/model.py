@@ -91,7 +91,8 @@ class Alert:
 
     @property
     def key(self) -> str:
-        """Return the key of the episode: cluster, fingerprint and start time in milliseconds."""
+        """Return the key of this firing period of the alert: cluster, fingerprint and start time in
+        milliseconds."""
         # Rounded down like in Alertmanager's API; 0.0005 compensates for float rounding.
         start = math.floor(self.starts_at * 1000 + 0.0005)
         return f"{self.labels.get('cluster', '')}/{self.fingerprint}/{start}"

@@ -57,7 +57,8 @@ def new_step(
 
 
 def quarantine(incident: Incident, on: Target | None = None, jobs: tuple[str, ...] = ()) -> Step:
-    """Return the step that quarantines the target, or `on` if given. `jobs` are the jobs that run on it."""
+    """Return the step that quarantines `on`, or the target if `on` is not given. `jobs` are the
+    jobs that run on it."""
     target = on or incident.target
     kind = "gpu" if target.kind is TargetKind.GPU else "node"
     return new_step(incident, f"quarantine_{kind}", QUICK, on=target, jobs=jobs)

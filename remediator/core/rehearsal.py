@@ -10,7 +10,8 @@ from remediator.core.reasons import Reason
 
 
 def rehearse(case: Case) -> Rehearse:
-    """Return the actions that the playbook's level allows, each with a text that says what would block it now."""
+    """Return the actions that the playbook's level allows, each with a description of what would
+    block it now."""
     steps = tuple(_steps(case))
     return Rehearse(
         tuple(action for action, _ in steps), Reason.OBSERVE_ONLY, tuple(text for _, text in steps)

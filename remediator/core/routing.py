@@ -1,6 +1,6 @@
 """Find the playbook and the target of an alert.
 
-The first playbook that matches is used. If none matches, the result has the reason.
+The first playbook that matches is used. If none matches, the result contains the reason.
 """
 
 from __future__ import annotations

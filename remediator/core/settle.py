@@ -39,8 +39,8 @@ class Terms:
     """The limits for new incidents.
 
     `ceiling` is the highest level allowed. `window`: earlier incidents count as recurrence for this
-    long. `shrinking` has the names of the playbooks that remove replicas. `pin`: a target that an
-    operator released is not quarantined again for this long. Times are in seconds.
+    long. `shrinking` contains the names of the playbooks that remove replicas. `pin`: a target that
+    an operator released is not quarantined again for this long. Times are in seconds.
     """
 
     ceiling: Level
@@ -138,10 +138,10 @@ def admit(
 ) -> tuple[Event, ...]:
     """Return the events for a firing alert with a playbook and a target.
 
-    A duplicate has no events. In the other cases, the events add the alert to an open incident,
-    suppress the alert, or open a new incident. `event_at` is the time of the event that the alert
-    reports, if metrics show it; `active_since` is the start of the alert's latest episode in
-    Prometheus (Unix seconds).
+    For a duplicate, there are no events. In the other cases, the events add the alert to an open
+    incident, suppress the alert, or open a new incident. `event_at` is the time of the event that
+    the alert reports, if metrics show it; `active_since` is the start of the alert's latest episode
+    in Prometheus (Unix seconds).
     """
     record = journal_state.episodes.get(alert.key)
     again = (

@@ -38,7 +38,8 @@ class BusyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PanelParameters:
-    """The parameters of a request: the time range as texts, and the values of variables (empty: all)."""
+    """The parameters of a request: the time range as strings, and the values of variables (empty:
+    all)."""
 
     first: str
     last: str

@@ -28,7 +28,7 @@ class ScalingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The desired number of replicas, with the reason as a code and as a text."""
+    """The desired number of replicas, with the reason as a code and as a sentence."""
 
     replicas: int
     why: ScalingReason
