@@ -70,8 +70,9 @@ class Prometheus:
     ) -> dict[str, Series]:
         """Return the results of all queries over the window that ends at `end`, on one time grid.
 
-        A value is valid for two steps, not for the five minutes of Prometheus, so that gaps remain
-        gaps. If the history of a large fleet does not fit, the step is increased.
+        A sample is carried forward for at most two steps, not for five minutes as in Prometheus, so
+        that longer gaps remain gaps. If the history of a large fleet does not fit, the step is
+        increased.
         """
         wanted = {query.name: query for query in queries}
         sizes = {name: self._count(query, end) for name, query in wanted.items()}

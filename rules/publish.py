@@ -19,7 +19,7 @@ PROMTOOL_SECONDS = 20.0
 
 
 class PublishError(Exception):
-    """The file was not published. The message has the failed step and the reason."""
+    """The file was not published. The message contains the failed step and the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alerting or recording rule. Durations are text, as in a rule file. `line` is its first line there;
-    1 if it comes from no file."""
+    """An alerting or recording rule. Durations are strings, as in a rule file. `line` is its first
+    line there; 1 if it comes from no file."""
 
     name: str
     expr: str

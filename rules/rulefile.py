@@ -67,7 +67,7 @@ def read(path: Path) -> RuleFile:
 
 
 def parse(text: str, path: Path) -> RuleFile:
-    """Parse a rule file from a text; `path` is used in error messages only."""
+    """Parse a rule file from a string; `path` is used in error messages only."""
     parse_yaml(text, str(path))  # rejects aliases, duplicate keys and invalid YAML
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     top = _mapping(root, path, frozenset({"groups"})) if root else {}

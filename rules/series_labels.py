@@ -71,8 +71,8 @@ def _produced(metric: Metric, producer: Producer, labels: Iterable[str]) -> Seri
 
 
 def labels_of_query(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
-    """Return the labels of an expression's series. `records` has the labels of recording rules, by
-    name."""
+    """Return the labels of an expression's series. `records` contains the labels of recording
+    rules, by name."""
     if isinstance(node, pp.NumberLiteral | pp.StringLiteral):
         return NUMBER
     if isinstance(node, pp.VectorSelector):

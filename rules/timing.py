@@ -32,7 +32,7 @@ class Timing:
         return SAMPLES_IN_A_RANGE * self.scrape_interval
 
     def shortened(self, duration: str, shortest: float) -> str:
-        """Shorten a duration in text form; an empty text stays empty."""
+        """Shorten a duration string; an empty string stays empty."""
         if not duration or self.factor == 1:
             return duration
         return format_duration(shorten(parse_duration(duration), self.factor, shortest))

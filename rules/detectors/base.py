@@ -69,7 +69,7 @@ class ModelFacts:
 
 
 class Model(Protocol):
-    """A fitted model: plain data, and information about it for people."""
+    """A fitted model: plain data, and human-readable information about the model."""
 
     @property
     def facts(self) -> ModelFacts: ...

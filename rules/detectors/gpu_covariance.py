@@ -94,7 +94,8 @@ class GpuCovariance:
     queries = (LOAD, *(query for query, _ in FEATURES))
 
     def fit(self, history: History, training: FitParameters) -> CovarianceModel | Refusal:
-        """Learn lines, covariance and threshold. Returns a refusal if too few GPUs were busy."""
+        """Fit the lines, the covariance and the threshold. Returns a refusal if too few GPUs were
+        busy."""
         keys, load, cube = _inputs(history)
         grid = history[LOAD.name].grid
         present = tuple(
@@ -190,7 +191,7 @@ def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
 
 
 def _without_extremes(held: Floats) -> Floats:
-    """Return the scores from which the threshold is learned.
+    """Return the scores from which the threshold is computed.
 
     If few GPUs have extreme scores, these GPUs are excluded: a faulty GPU must not raise the
     threshold above its own score. If many GPUs have extreme scores, these are normal.

@@ -90,7 +90,7 @@ class PeerBand:
     queries = (CLOCK, UTILIZATION, ALLOCATION)
 
     def fit(self, history: History, training: FitParameters) -> PeerModel | Refusal:
-        """Learn spread and threshold from history.
+        """Compute the spread and the threshold from the history.
 
         Returns a refusal if the history has too few busy jobs, or if so many GPUs lag that the peer
         groups must be wrong.
