@@ -35,7 +35,7 @@ def markdown() -> str:
         "",
         f"`rules/static` contains {len(alerts)} alerts. Detectors generate {len(LEARNED)} more from history.",
         "The column `playbook` is for information only: the remediator selects a playbook by the `match` of its",
-        "playbooks. The column `tests` has the number of test cases in which the alert must fire, and the number of",
+        "playbooks. The column `tests` shows the number of test cases in which the alert must fire, and the number of",
         "test cases in which it must not fire. [Alerts raised on a simulated fleet](alerts-raised.md) shows which",
         "alerts Prometheus raised when faults were injected into a simulated fleet.",
         "",

@@ -144,7 +144,7 @@ STORIES = (
         _own_rules, instead="the remote storage: a page that responds after 4 s",
     ),
     Story(
-        "The discovery of a Prometheus returns no Alertmanager any more.",
+        "The service discovery of a Prometheus no longer returns an Alertmanager.",
         {"PrometheusNotConnectedToAlertmanager": {"job": "prometheus"}},
         _no_alertmanager,
     ),
