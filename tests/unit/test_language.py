@@ -34,6 +34,12 @@ OLD = {
     r"its yesterday": "history",
     r"hands off": "no action",
     r"too warm to": "thermally throttled",
+    r"number that divides": "speed-up factor",
+    r"learns? (?:alert )?rules": "generate rules",
+    r"(?:directory|default) of all": "for all",
+    r"the next controller": "when the controller starts again",
+    r"\bso many nodes": "this many nodes",
+    r"single collectors": "individual collectors",
 }
 
 
