@@ -9,14 +9,14 @@ from exporter.exposition import Sample
 
 
 class CollectorError(Exception):
-    """The collector has no data now. The message is one sentence for the log."""
+    """The collector cannot return data now. The message is one sentence for the log."""
 
 
 class Collector(Protocol):
     """A collector of metrics.
 
-    An `inline` collector only reads memory and runs whenever the metrics page is rendered. Each
-    other collector has its own thread and runs every `interval` seconds, so a hung collector does
+    An `inline` collector only reads memory and runs whenever the metrics page is rendered. All
+    other collectors run in their own threads, every `interval` seconds, so a hung collector does
     not block the others.
     """
 

@@ -55,8 +55,8 @@ def merge(
 ) -> dict[str, InventoryEntry]:
     """Return the inventory after these GPUs were added or updated. New GPUs get an index.
 
-    If the bus lists a new GPU, its index is its position on the bus, because the driver does not
-    count GPUs that it has lost. Otherwise its index is the driver's number.
+    If the bus lists the new GPU, the index is the GPU's position on the bus, because the driver
+    does not count GPUs that it has lost. Otherwise its index is the driver's number.
     """
     merged = dict(known)
     places = {key: place for place, key in enumerate(addresses(bus))}

@@ -1,6 +1,6 @@
 """Holds the current state of all GPUs. The supervisor's thread writes it, collectors read it.
 
-Stale statuses and values are withheld. A GPU without current data has the status unknown.
+Stale statuses and values are withheld. Without current data, the status of a GPU is unknown.
 """
 
 from __future__ import annotations

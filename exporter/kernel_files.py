@@ -52,7 +52,7 @@ def read_if_there(path: str | Path) -> str | None:
 
 
 def number(path: str | Path) -> int | None:
-    """Return the integer in a file; None if the file is missing or has other content."""
+    """Return the integer in a file; None if the file is missing or contains something else."""
     return integer(read_if_there(path) or "")
 
 
@@ -68,12 +68,12 @@ def names(folder: str | Path) -> list[str]:
 
 
 def integer(text: str) -> int | None:
-    """Parse a non-negative decimal integer; None if the text is invalid."""
+    """Parse a non-negative decimal integer; None if the string is invalid."""
     return int(text) if len(text) <= 20 and text.isascii() and text.isdigit() else None
 
 
 def hexadecimal(text: str) -> int | None:
-    """Parse a hexadecimal integer without 0x; None if the text is invalid."""
+    """Parse a hexadecimal integer without 0x; None if the string is invalid."""
     try:
         return int(text, 16) if len(text) <= 16 and text.isascii() and text.isalnum() else None
     except ValueError:
@@ -81,7 +81,7 @@ def hexadecimal(text: str) -> int | None:
 
 
 def decimal(text: str) -> float | None:
-    """Parse a number with or without decimals; None if the text is invalid."""
+    """Parse a number with or without decimals; None if the string is invalid."""
     return float(text) if _DECIMAL.fullmatch(text) else None
 
 

@@ -1,5 +1,5 @@
-"""Generates docs/metrics.md: one section per collector of the exporter and per other producer of
-metrics.
+"""Generates docs/metrics.md: one section for each collector of the exporter, and for each other
+producer of metrics.
 
 `python -m exporter.reference` prints the page.
 """

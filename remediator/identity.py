@@ -60,7 +60,7 @@ def identify(
 
 
 def alerts_on_other_hardware(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
-    """Return the keys of the incident's alerts that name other hardware than the inventory."""
+    """Return the keys of the incident's alerts that name hardware other than that in the inventory."""
     node = next((one for one in nodes if one.name == incident.target.name), None)
     return frozenset(
         one.key

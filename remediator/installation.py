@@ -1,7 +1,7 @@
 """The id of this installation, and the lock that allows it to act on the cluster.
 
 An installation is a data directory. Its id survives restarts, so a restarted remediator gets the
-lock at once. The times are constants that no time factor changes, because they prevent two
+lock immediately. The times are constants that no time factor changes, because they prevent two
 remediators from acting on one cluster.
 """
 
@@ -171,7 +171,7 @@ class ClusterLock:
         self._renewed = sent
 
     def _report(self) -> None:
-        """Log each change of the lock's state once."""
+        """Log each change in the state of the lock once."""
         before, self._state = self._state, self._judge()
         if self._state == before:
             return

@@ -21,9 +21,10 @@ def group_notice(
 ) -> tuple[Event, ...]:
     """Return one notification for a cause that holds many incidents for long, such as a pause or a silence.
 
-    A pause, a silence or a window has an identifier of its own, and is notified once. Another
-    cause, such as missing sensor data, is notified once an hour, and again for incidents that it
-    has held since then. A storm is notified when it begins.
+    For a pause, a silence or a maintenance window, one notification is sent, because each has its
+    own identifier. For another cause, such as missing sensor data, a notification is sent once an
+    hour, and again for incidents that were put on hold later. For a storm, a notification is sent
+    when the storm begins.
     """
     hold = settled.hold
     if hold is None or not hold.group or incident.level is Level.OBSERVE:

@@ -99,7 +99,7 @@ class Outbox:
         )
 
     async def run(self) -> None:
-        """Deliver messages until cancelled. Returns at once if there are no addresses."""
+        """Deliver messages until cancelled. Returns immediately if there are no addresses."""
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
                 group.create_task(self._serve(lane), name=f"outbox {lane.host}")

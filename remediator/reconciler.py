@@ -38,7 +38,8 @@ class ReconcilerSources:
 
 
 class Reconciler:
-    """Compares the sources at every interval, until cancelled. `wake` starts the next comparison at once."""
+    """Compares the sources at every interval, until cancelled. `wake` starts the next comparison
+    immediately."""
 
     def __init__(
         self,

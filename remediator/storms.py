@@ -1,6 +1,7 @@
-"""Record storms: too much of a pool is reported unhealthy at once.
+"""Record storms: too much of a pool is reported unhealthy at the same time.
 
-A storm starts at once, and ends automatically when the pool has stayed below the limit for long enough.
+A storm starts immediately, and ends automatically when the pool has stayed below the limit for long
+enough.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Storms:
         self._calm_since: dict[str, float] = {}
 
     async def update(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Start a storm in each pool of which too much is reported unhealthy, and end storms that are over."""
+        """Start a storm in each pool where too much is reported unhealthy, and end storms that are
+        over."""
         now = self._context.now()
         for pool in sorted({node.pool for node in nodes} | set(self._state.storms)):
             text = self._context.senses.storm_in(nodes, pool)

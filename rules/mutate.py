@@ -123,7 +123,7 @@ def run(
     time.
 
     Raises UserError if an alert is unknown or has no tests, if its tests fail without a mutation,
-    or if promtool fails for another reason than a failed test.
+    or if promtool fails for a reason other than a failed test.
     """
     groups = [group for file in shipped() for group in file.groups]
     files = {rule.name: rule for group in groups for rule in group.rules if rule.is_alert}
@@ -187,8 +187,8 @@ def _tests_of(name: str, tests: Path) -> dict[str, Any]:
 def _with_recording_rules(rule: Rule, groups: Sequence[RuleGroup]) -> tuple[RuleGroup, ...]:
     """Return the rule with the recording rules that it uses, in their groups.
 
-    The rule's own group has no interval. So its tests set the evaluation interval, and a group with
-    an interval of 1 s does not make the tests slower.
+    The rule's own group contains no interval, so the tests set the evaluation interval, and a group
+    with an interval of 1 s does not make the tests slower.
     """
     every = [each for group in groups for each in group.rules]
     read = {record.name for record in records_of([rule], every)}

@@ -41,8 +41,8 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """The series of one metric family. Row `values[i]` has the label values `keys[i]` for the names
-    `labels`."""
+    """The series of one metric family. Row `values[i]` is the series with the label values
+    `keys[i]` of the label names `labels`."""
 
     labels: tuple[str, ...]
     keys: tuple[Key, ...]

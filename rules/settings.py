@@ -30,7 +30,7 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings in rules.yml. Durations have the Prometheus format. Paths are used unchanged.
+    """The settings in rules.yml. Durations use the Prometheus format. Paths are used unchanged.
 
     `interval` is the time between two runs, `refit` the time between two fits, and `score_every`
     the time between two scorings. A run without a fit checks that the rules are still loaded.

@@ -19,7 +19,7 @@ _CPU = 12
 
 
 class Softnet:
-    """Reads `procfs`/net/softnet_stat. Each line has the hexadecimal counters of one CPU."""
+    """Reads `procfs`/net/softnet_stat. Each line contains the hexadecimal counters of one CPU."""
 
     name = "softnet"
     inline = False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def read(path: Path, most: int) -> bytes:
-    """Return the content of a regular file. Raises OSError if the file cannot be read, or has more
+    """Return the content of a regular file. Raises OSError if the file cannot be read, or is larger
     than `most` bytes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -40,8 +40,8 @@ def exists(path: Path) -> bool:
 
 
 def names(folder: Path, most: int) -> list[str]:
-    """Return the names in a directory. Raises OSError if the directory cannot be read, or has more
-    than `most` entries."""
+    """Return the names in a directory. Raises OSError if the directory cannot be read, or contains
+    more than `most` entries."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -108,7 +108,7 @@ def _of_ancestors(procfs: Path, stat: _ProcessStat) -> set[str]:
 def uid(found: bytes) -> str:
     """Return a pod's UID in Kubernetes notation.
 
-    The systemd cgroup driver replaces - with _. UIDs of static pods have neither.
+    The systemd cgroup driver replaces - with _. UIDs of static pods contain neither character.
     """
     return found.decode().replace("_", "-")
 

@@ -1,6 +1,6 @@
 """Reads which GPUs Slurm jobs hold, from the files of a prolog and from the jobs' processes.
 
-The prolog's directory has one file per GPU (`0`, or `2.1` for a MIG instance) with one job per
+The prolog's directory contains one file per GPU (`0`, or `2.1` for a MIG instance) with one job per
 line. deploy/slurm/prolog.sh writes these files; dcgm-exporter reads the same format. The processes
 of a job are those in its cgroup. Slurm sets GPUs, user and account in their environment.
 

@@ -23,7 +23,7 @@ NOTHING: frozenset[Group] = frozenset()
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The worker has connected to the source of GPU values."""
+    """The worker is connected to the source of GPU values."""
 
     source: str
 

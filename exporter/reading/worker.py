@@ -1,7 +1,7 @@
 """The worker process. Only workers and probes read the GPUs. A worker may hang and may be killed.
 
-It has no Python signal handlers, because they would never run during a hung call. It ends when its
-parent ends (PDEATHSIG, or the end of its input).
+It installs no Python signal handlers, because they would never run during a hung call. It ends when
+its parent ends (PDEATHSIG, or the end of its input).
 """
 
 from __future__ import annotations

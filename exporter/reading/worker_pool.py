@@ -4,7 +4,7 @@ acts.
 One common worker reads all GPUs. A worker with an overdue call becomes the suspect worker for this
 GPU, and a new common worker reads the others. If the call returns in time, the suspect becomes the
 dedicated (solo) worker of this slow GPU. Otherwise it is ended, and a probe retries the suspended
-GPU or group. If two GPUs hang almost at once, a probe checks all others.
+GPU or group. If two GPUs hang almost at the same time, a probe checks all others.
 """
 
 from __future__ import annotations

@@ -161,9 +161,9 @@ def check(path: Path) -> None:
 
 
 def bind(path: Path) -> socket.socket:
-    """Create the socket, to which any user can send. A socket of an ended process is replaced.
+    """Create the socket, to which any user can send. A socket left by a dead process is replaced.
 
-    Raises UserError, also if another process listens on the path.
+    Raises UserError, for example if another process listens on the path.
     """
     check(path)
     try:

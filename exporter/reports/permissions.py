@@ -28,7 +28,7 @@ class ReportPermissions:
         self._cluster_owners: Mapping[str, int] = {}
 
     def set_owners(self, owners: Mapping[str, int]) -> None:
-        """Set the owners of this node's training jobs as the cluster knows them, by job id."""
+        """Set the owners of this node's training jobs, as reported by the cluster, by job id."""
         self._cluster_owners = owners
 
     def check(self, key: Key, uid: int) -> None:

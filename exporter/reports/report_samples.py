@@ -69,7 +69,7 @@ def rank(report: TrainingReport) -> Iterator[Sample]:
 def pipeline(report: PipelineReport, records: int | None) -> Iterator[Sample]:
     """Yield the samples of a pipeline. `records` is the sum of all its runs.
 
-    The samples of interval and latest success are omitted if the report does not have them.
+    The samples of interval and latest success are omitted if they are missing in the report.
     """
     values: Values = (
         ("pipeline_records_processed_total", records),

@@ -1,7 +1,8 @@
 """Measures how long ago each training job completed its latest step.
 
-A job reports the time of its step by its own clock, and a node's clock can be hours wrong. So the age is
-measured on the monotonic clock of this process, from the moment at which the number of the step changed.
+A job reports the time of its step by its own clock, and a node's clock can be wrong by hours. So
+the age is measured on the monotonic clock of this process, from the moment at which the number of
+the step changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The interface of a source of GPU values, its readings and its exceptions.
 
 Sources run only in worker processes. Any call may hang; the supervisor handles this, not the
-source. A source omits values that the device does not have or that cannot be read, because unknown
-is not zero.
+source. A source omits values that the device does not provide or that cannot be read, because
+unknown is not zero.
 """
 
 from __future__ import annotations

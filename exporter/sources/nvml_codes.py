@@ -81,7 +81,7 @@ def failure(code: int, words: str) -> SourceFailed:
 
 
 def number_of(value: Any) -> int | None:
-    """Return the number in an NVML field value; None if it has no number."""
+    """Return the number in an NVML field value; None if it contains no number."""
     if value.valueType >= len(_VALUES):
         return None
     number = getattr(value.value, _VALUES[value.valueType])

@@ -74,7 +74,7 @@ class SimulatedSource:
             raise SourceFailed(str(error)) from None
 
     def refresh(self) -> None:
-        """Do nothing, because every read opens the directory again."""
+        """Do nothing, because every read reopens the directory."""
 
     def slots(self) -> tuple[int, ...]:
         return tuple(self._hardware.gpus(self._node))

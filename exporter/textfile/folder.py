@@ -42,8 +42,8 @@ class TextFileFolders:
         self.problems: dict[str, TextFileRejected] = {}
 
     def files(self) -> Iterator[tuple[str, TextFile]]:
-        """Yield each valid file with its path. Afterwards, `problems` has the paths of the invalid
-        files."""
+        """Yield each valid file with its path. Afterwards, `problems` contains the paths of the
+        invalid files."""
         self.problems = {}
         paths = sorted(self._paths())
         for path in paths[MAX_FILES:]:

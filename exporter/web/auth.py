@@ -95,9 +95,9 @@ class TokenFile:
         self._read()
 
     def matches(self, header: str) -> bool:
-        """Return whether an Authorization header has the token.
+        """Return whether an Authorization header contains the token.
 
-        Raises UserError if the file no longer has a valid token.
+        Raises UserError if the file no longer contains a valid token.
         """
         scheme, _, given = header.strip().partition(" ")
         token = self._read()

@@ -128,8 +128,8 @@ class HttpConnection:
         return True
 
     async def _flush(self) -> None:
-        """Wait until the kernel has all data, so that pages for slow clients do not fill the
-        memory."""
+        """Wait until all data has been passed to the kernel, so that pages for slow clients do not
+        fill the memory."""
         async with asyncio.timeout(WRITE_SECONDS):
             await self._writer.drain()
             while self._carrier.get_write_buffer_size():  # drain() ignores data buffered by TLS

@@ -80,7 +80,7 @@ class ConfigFile:
             pass  # the previous certificates stay in effect
 
     def _record_stamps(self, paths: Iterable[Path]) -> None:
-        """Record the state of these files, also of missing ones, before they are read.
+        """Record the state of these files (including missing files) before they are read.
 
         So the next check detects changes that are made during the read.
         """
@@ -88,7 +88,7 @@ class ConfigFile:
 
 
 def _stamp(path: Path) -> Stamp:
-    """Return a value that changes when the file changes. A replaced file has another inode."""
+    """Return a value that changes when the file changes. A replaced file has a different inode."""
     try:
         status = path.stat()
     except OSError:

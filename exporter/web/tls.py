@@ -118,8 +118,8 @@ def _curve(made: ssl.SSLContext, curve: str, where: str) -> None:
 
 
 def allowed(certificate: Mapping[str, Any] | None, sans: tuple[str, ...]) -> bool:
-    """Return whether a verified client certificate (`getpeercert()`) has one of these alternative
-    names."""
+    """Return whether a verified client certificate (`getpeercert()`) contains one of these
+    alternative names."""
     names = (certificate or {}).get("subjectAltName", ())
     return any(_plain(kind, name) in sans for kind, name in names if isinstance(name, str))
 

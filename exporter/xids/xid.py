@@ -71,7 +71,7 @@ class LineParser:
         self._left = 0
 
     def feed(self, text: str) -> XidEvent | SwitchEvent | None:
-        """Return the error in this line; None if it has none."""
+        """Return the error in this line; None if the line contains no error."""
         if text.startswith("nvidia-nvswitch"):
             return _switch_event(text)
         if not text.startswith("NVRM:"):

@@ -90,8 +90,8 @@ class XidLedger:
 
         `gpus` maps bus addresses to UUIDs. `live`: the previous read was just before, so these
         records are new. A regular file (its inode is not 0) may contain several boots. A new boot
-        is recognised by the kernel's first record, or by a clock that goes back. A device only has
-        the current boot.
+        is recognised by the kernel's first record, or by a clock that goes back. A device contains
+        only records of the current boot.
         """
         reports = self._records(batch, boot, now, live=live)
         reports += [

@@ -31,7 +31,7 @@ class XidReport(msgspec.Struct, frozen=True):
 
 
 class UnresolvedXid(msgspec.Struct):
-    """An XID that calls for an action and is not known to be fixed."""
+    """An XID that requires an action and is not known to be fixed."""
 
     code: int
     action: Action

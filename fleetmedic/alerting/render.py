@@ -66,7 +66,7 @@ def inhibition_pairs() -> tuple[InhibitionPair, ...]:
 
 
 def render(context: RenderContext, given: Notifications | None = None) -> str:
-    """Return the text of alertmanager.yml. The same input gives the same bytes."""
+    """Return alertmanager.yml as a string. The same input gives the same bytes."""
     notifications = given or Notifications()
     environment = jinja2.Environment(  # noqa: S701 - YAML, and every value is escaped by the filter `yaml`
         loader=jinja2.FileSystemLoader(share("alertmanager")),

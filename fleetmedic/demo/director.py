@@ -1,4 +1,5 @@
-"""Run a demo on a stack: start the jobs, inject the faults, and observe until everything expected has happened.
+"""Run a demo on a stack: start the jobs, inject the faults, and observe until all expected steps
+have happened.
 
 This module only injects faults and reads; the stack itself remediates.
 """

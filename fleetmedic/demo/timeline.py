@@ -14,7 +14,8 @@ from fleetmedic.kernel.files import write_atomic
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """One observed step. `at` is in Unix seconds; `source` says where to find it."""
+    """One observed step. `at` is in Unix seconds. `source` names the data source in which the step
+    was observed."""
 
     at: float
     story: str

@@ -2,10 +2,10 @@
 
     python -m fleetmedic.demo.training --steps 400 --seed 7 --step-seconds 0.2
 
-The batch of a step depends only on the seed and the step. So a run that lost its GPU and resumed from
-a checkpoint on other GPUs ends with bitwise the same weights as an undisturbed run. SIGUSR1 requests
-a checkpoint at the end of the step; SIGTERM requests a checkpoint and exits (code 143). A lost GPU
-loses its memory, so the job exits with code 1 at once, without a checkpoint.
+The batch of a step depends only on the seed and the step. So a run that lost its GPU and resumed
+from a checkpoint on other GPUs ends with bitwise the same weights as an undisturbed run. SIGUSR1
+requests a checkpoint at the end of the step; SIGTERM requests a checkpoint and exits (code 143). A
+lost GPU loses its memory, so the job exits immediately with code 1, without a checkpoint.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def state_dir(given: str | Path | None = None, port_base: int = DEFAULT_PORT_BAS
 class StackFile:
     """The description of a running stack, for commands that use it.
 
-    `urls` has the keys prometheus, alertmanager, remediator, rules, pool and `exporter-NODE` for
-    each node. `pids` maps a process name to [pid, start time in clock ticks since boot].
+    `urls` contains the keys prometheus, alertmanager, remediator, rules, pool and `exporter-NODE`
+    for each node. `pids` maps a process name to [pid, start time in clock ticks since boot].
     """
 
     cluster: str

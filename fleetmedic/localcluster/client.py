@@ -1,9 +1,9 @@
 """The client of the embedded cluster, for fleetmedic and for users' scripts.
 
-Every call is one short transaction on the store, and many processes may call at once. A call that
-changes something takes an `op_id`. A repeated `op_id` changes nothing and returns the first result
-again, even after a crash or in another process. The controller carries out the request; `nodes`,
-`job` and `workload` show the result.
+Every call is one short transaction on the store, and several processes may make calls at the same
+time. A call that changes something takes an `op_id`. A repeated `op_id` changes nothing and returns
+the first result again, even after a crash or in another process. The controller carries out the
+request; `nodes`, `job` and `workload` show the result.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class LocalCluster:
     def signal(self, job_id: str, *, op_id: str) -> bool:
         """Request a checkpoint from a job (SIGUSR1); returns whether the job has a process.
 
-        The request is done when `job.signals` contains the op_id, or at once if there is no process.
+        The request is done when `job.signals` contains the op_id, or immediately if there is no
+        process.
         """
         with self.store.write() as db:
             job = self.job(job_id)

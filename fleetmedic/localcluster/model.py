@@ -44,7 +44,7 @@ class Quarantine:
 class GpuView:
     """One GPU.
 
-    `quarantined` is the quarantine of this GPU only; NodeView has the quarantine of the node.
+    `quarantined` is the quarantine of this GPU only; NodeView contains the quarantine of the node.
     `marked` is the reason why the cluster itself places no jobs on the GPU.
     """
 

@@ -36,8 +36,8 @@ class RecordedProcess:
 
     @property
     def alive(self) -> bool:
-        """Return whether the process still runs. A zombie does not count, and neither does a later
-        process that has the same pid.
+        """Return whether the process still runs. Returns False for a zombie, and for a later
+        process with the same pid.
         """
         return (
             self.start > 0

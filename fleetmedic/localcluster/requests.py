@@ -106,7 +106,8 @@ def request_restart(
 def request_stop(
     db: sqlite3.Connection, job: JobView, stop: Stop, reason: JobReason, text: str, now: float
 ) -> None:
-    """Request that the controller stops the job without retry. Without a process, the job ends at once."""
+    """Request that the controller stops the job without retry. Without a process, the job ends
+    immediately."""
     state = JobState.FAILED if stop is Stop.FAIL else JobState.CANCELLED
     live = store_writes.live_attempt(db, job.id)
     if live is None:

@@ -208,7 +208,8 @@ class RetryStep(StrEnum):
 class InPlace:
     """The decision about a RETRYING job. `due` is the time of the next check or start (Unix seconds).
 
-    `refund`: the last failure does not count, because the GPU caused it. `mark` are the GPUs to mark.
+    `refund`: the last failure does not count, because the GPU caused it. `mark` contains the GPUs
+    to mark.
     """
 
     step: RetryStep
@@ -231,8 +232,8 @@ def in_place(
     """Decide whether a RETRYING job starts on its GPUs, waits, or moves to other GPUs.
 
     `unresponsive` are the GPUs whose probe fails now (empty before `due`, when there is no probe
-    yet). The job moves at once if its GPUs are quarantined, or after 10 s of failed probes. Failed
-    probes do not count as failures of the job.
+    yet). The job moves immediately if its GPUs are quarantined, or after 10 s of failed probes.
+    Failed probes do not count as failures of the job.
     """
     if quarantined:
         text = "its GPUs are quarantined; retry on other GPUs"

@@ -37,7 +37,8 @@ def record_operation(
 
 
 def write_inventory(db: sqlite3.Connection, found: Iterable[InventoryNode]) -> None:
-    """Write the inventory to the store. Missing nodes and GPUs stay there as not present."""
+    """Write the inventory to the store. Nodes and GPUs that are missing in the inventory stay in
+    the store, as not present."""
     db.execute("UPDATE nodes SET present = 0")
     db.execute("UPDATE gpus SET present = 0")
     for node in found:

@@ -126,7 +126,7 @@ class ThrottledSender:
         self._runs = False
 
     def changed(self, *, at_once: bool = False) -> None:
-        """Send the report because it has changed: at once, or within MIN_SECONDS."""
+        """Send the report because it has changed: immediately, or within MIN_SECONDS."""
         if not self._sender.on:
             return
         if at_once or not 0 <= time.monotonic() - self._sent < MIN_SECONDS:

@@ -1,7 +1,7 @@
 """Find the programs of Prometheus and Alertmanager, and the command line that starts each.
 
 Search order: the configured path, PATH, the unpacked packages. A later release has its own name
-(`prometheus-3`, newer_releases.py) and is only searched in the unpacked packages.
+(`prometheus-3`, newer_releases.py) and is searched for only in the unpacked packages.
 
 Debian's Alertmanager reads its default template from an absolute path, whatever its settings say,
 and amtool does not report a missing template. So only a trial start shows whether a command works.

@@ -24,9 +24,10 @@ from fleetmedic.terminal.disk_errors import explain
 
 
 def run_detached(options: StackOptions, report: Report, timeout: float) -> None:
-    """Start the stack in the background and return when it is ready. `report` gets the start's messages.
+    """Start the stack in the background and return when it is ready. `report` is called with the
+    messages of the startup.
 
-    Raises UserError if the stack does not become ready. No process is left running then.
+    Raises UserError if the stack does not become ready. In that case, no process is left running.
     """
     read, write = os.pipe()
     require_ours(options.state_dir)

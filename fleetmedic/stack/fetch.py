@@ -67,7 +67,7 @@ def missing_packages() -> list[str]:
 
 
 def unpack_once(what: str, there: Path, make: Callable[[Path], None]) -> None:
-    """Call `make` with an empty work directory, unless the file `there` exists.
+    """Call `make` with an empty work directory, unless the file in the argument `there` exists.
 
     `make` adds a part to parts_dir(). A lock makes other processes wait for it. Raises UserError if
     a tool for the download is missing.
@@ -93,7 +93,7 @@ def manual_fix() -> str:
 def fetch(report: Report) -> None:
     """Download and unpack the missing programs. `report` gets progress messages.
 
-    Raises UserError, with a manual fix, if the machine has no apt or no network. If only optional
+    Raises UserError, with a manual fix, if apt or the network is not available. If only optional
     packages are missing, a failure is reported and not raised.
     """
     if missing := missing_tool():

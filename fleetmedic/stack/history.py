@@ -1,6 +1,6 @@
 """Preload 24 h of healthy metrics for a simulated fleet, as training data for the detectors.
 
-A new simulated fleet has no history, and a detector without history gives no result. This module
+A new simulated fleet has no history, and without history a detector returns no result. This module
 generates a day of jobs, computes the sensor values of healthy GPUs with the model of the simulated
 exporter, and writes them to Prometheus as TSDB blocks. The job names begin with `past-`. The jobs
 end before the present, and no sample overlaps with live scrapes.
@@ -103,7 +103,8 @@ def fleet(hardware: Hardware) -> list[PastGpu]:
 
 
 def schedule(gpus: Sequence[PastGpu], begin: float, end: float, seed: int = 1) -> list[PastJob]:
-    """Return jobs of four and eight GPUs for every node. No job runs in the last QUIET_END seconds."""
+    """Generate jobs with four and eight GPUs for every node. No job runs in the last QUIET_END
+    seconds."""
     chance = random.Random(seed)  # noqa: S311 - generated data, not a secret
     nodes: dict[str, list[int]] = {}
     for gpu in gpus:

@@ -23,7 +23,8 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def explain(error: BaseException) -> str | None:
-    """Return a sentence with the cause, the file and the fix; None if the error has another cause."""
+    """Return a sentence with the cause, the file and the fix; None if the error has a different
+    cause."""
     cause: str | None = None
     file = "a database of the stack"
     if isinstance(error, sqlite3.Error):

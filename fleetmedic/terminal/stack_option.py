@@ -15,7 +15,7 @@ _OPTIONS = ("state_dir", "port_base")
 
 
 class StackLocation(NamedTuple):
-    """The state directory of a stack, and Prometheus' port, from which all other ports follow."""
+    """The state directory of a stack, and Prometheus' port, which determines all other ports."""
 
     state: Path
     port_base: int

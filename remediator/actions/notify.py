@@ -15,7 +15,8 @@ from remediator.messages import incident_body, occasion_of
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """The action `notify`. It ends at once, because `outcome_events` writes the message into the journal."""
+    """The action `notify`. It ends immediately, because `outcome_events` writes the message into
+    the journal."""
 
     name: str = "notify"
     disruptive: bool = False

@@ -53,8 +53,8 @@ async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]
 
     These are the target and the hardware that other alerts report as unhealthy. A job that the
     cluster has already moved off the target stays where it runs, even if an alert names other
-    hardware there. For an incident about the job itself, the job's own GPUs are not excluded,
-    because they are not suspected.
+    hardware that the job uses. For an incident about the job itself, the job's own GPUs are not
+    excluded, because they are not suspected.
     """
     if step.target.kind is TargetKind.JOB:
         return step.also

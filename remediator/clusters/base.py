@@ -1,7 +1,7 @@
 """Define the interface between the remediator and a cluster.
 
-A cluster has queries and operations. Every operation takes an `op_id` and is idempotent: a repeated
-`op_id` changes nothing, even if the effect was undone meanwhile. An `op_id` belongs to one
+A cluster offers queries and operations. Every operation takes an `op_id` and is idempotent: a
+repeated `op_id` changes nothing, even if the effect was undone meanwhile. An `op_id` belongs to one
 operation on one object; any other use raises ClusterError.
 
 For every operation, a query reads from the cluster whether the effect is present. The engine runs
@@ -210,9 +210,10 @@ class Cluster(Protocol):
     ) -> None:
         """Stop a job and restart it elsewhere from its checkpoint, without counting an attempt.
 
-        Returns when the cluster has accepted the request. A job is not restarted if it has finished
-        or uses nothing that is excluded. If `exclude` is empty, or if `always` is set, the job is
-        always restarted. The cluster then prefers other GPUs, but may use the current GPUs again.
+        Returns when the cluster has accepted the request. A job is not restarted if it has
+        finished, or if it uses none of the excluded targets. If `exclude` is empty, or if `always`
+        is set, the job is always restarted. The cluster then prefers other GPUs, but may use the
+        current GPUs again.
         """
         self._lacks("restart a job")
 

@@ -141,9 +141,9 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
     """Show the remediator's latest decisions about TARGET, and the reason for each decision.
 
     TARGET is NODE, NODE/INDEX for a GPU, job/ID or workload/NAME. The newest decision is the last
-    line. The output has two lines for each step: one when the remediator announces the step, and one
-    when the step is done. If a safety check (guard) blocks the next step, the last line gives the
-    reason.
+    line. The output shows two lines for each step: one when the remediator announces the step, and
+    one when the step is done. If a safety check (guard) blocks the next step, the last line gives
+    the reason.
 
     \b
     Examples:

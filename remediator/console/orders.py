@@ -20,7 +20,7 @@ from remediator.console.responses import ENDED, IncidentsResponse
 
 MAX_WHY = 500
 _IDENTITY = re.compile(r"inc-[0-9a-f]{1,64}")
-_why = click.option("--reason", required=True, metavar="WHY", help="Reason for the journal.")
+_why = click.option("--reason", required=True, metavar="WHY", help="Reason to record in the journal.")
 
 
 @click.command()
@@ -29,7 +29,7 @@ _why = click.option("--reason", required=True, metavar="WHY", help="Reason for t
     default="no reason given",
     show_default=True,
     metavar="WHY",
-    help="Reason for the journal.",
+    help="Reason to record in the journal.",
 )
 @remote
 def pause(remediator: RemediatorClient, reason: str) -> None:

@@ -18,8 +18,7 @@ def moment(at: float) -> str:
 
 
 class Paused(Protocol):
-    """An object that has the user who paused the remediator, the reason, and the time (Unix
-    seconds)."""
+    """An object with the user who paused the remediator, the reason, and the time (Unix seconds)."""
 
     @property
     def by(self) -> str: ...

@@ -119,7 +119,8 @@ def decide_release(case: Case) -> Decision:
 def notify_long_hold(case: Case, decision: Decision) -> Decision:
     """Return a notification, once per reason, if the decision is a long hold; otherwise the decision.
 
-    A hold that affects many incidents has a `group`; `notices` sends one message for the group instead.
+    If a hold affects many incidents, it contains a `group`; `notices` sends one message for the
+    group instead.
     """
     incident = case.incident
     if not isinstance(decision, Hold) or decision.group or incident.level is Level.OBSERVE:

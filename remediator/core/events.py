@@ -228,7 +228,8 @@ def ordered(
 
 
 def storm_began(pool: str, at: float, text: str) -> Event:
-    """Return the event for the start of a storm: too much of a pool is reported unhealthy at once.
+    """Return the event for the start of a storm: too much of a pool is reported unhealthy at the
+    same time.
 
     While a storm lasts, no disruptive step starts in the pool.
     """

@@ -71,8 +71,8 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """A pool of which too much is reported unhealthy at once: since when, and a human-readable
-    description."""
+    """A pool with too much hardware reported unhealthy at the same time: since when, and a
+    human-readable description."""
 
     at: float
     text: str

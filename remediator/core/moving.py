@@ -1,8 +1,9 @@
 """Return the decisions about the jobs on a quarantined target, until no job is left. Pure
 functions.
 
-A job whose processes are dead is restarted at once. A running job is moved only after the initial hold, with
-the number of signals that the playbook requires, and after a checkpoint if the job can write one.
+A job whose processes are dead is restarted immediately. A running job is moved only after the
+initial hold, with the number of signals that the playbook requires, and after a checkpoint if the
+job can write one.
 """
 
 from __future__ import annotations

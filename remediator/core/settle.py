@@ -54,7 +54,7 @@ class Settled:
     """The result of a decision: the events to record, and the next operation.
 
     `step` is the step to run, `wake_at` the time of the next decision (Unix seconds). `again`:
-    decide again at once. `widen` opens an incident on the node.
+    decide again immediately. `widen` opens an incident on the node.
     """
 
     events: tuple[Event, ...]

@@ -79,7 +79,7 @@ class Model(Protocol):
 class Refusal:
     """The result of `fit` without a model, with the reason.
 
-    Too little history is not a failure: the live rules are kept.
+    Too little history is not a failure: the current rules stay loaded.
     """
 
     reason: str

@@ -1,8 +1,8 @@
-"""Sets the threshold so that healthy history exceeds it no more often than the budget of false
-alerts allows.
+"""Sets the threshold so that healthy history exceeds the threshold at most as often as the budget
+of false alerts allows.
 
-One day has too few samples to measure such a rare level, so the threshold is extrapolated from the
-tail. Above the 99th percentile, the peaks of healthy scores decrease about exponentially (peaks
+One day contains too few samples to measure such a rare level, so the threshold is extrapolated from
+the tail. Above the 99th percentile, the peaks of healthy scores decrease about exponentially (peaks
 over threshold with shape zero). The scale is the median excess divided by ln 2. The median is
 robust: a few very high scores of a faulty GPU in the history do not raise the threshold.
 """

@@ -7,7 +7,7 @@ alone is normal. The regression (Huber) and the covariance (minimum covariance d
 robust against faulty GPUs in the history. Noise of the size of the sensor resolution is added,
 because rounding to whole degrees would otherwise look like precision.
 
-The score has no short PromQL form. So the service exports `detector_score` and
+The score cannot be written as a short PromQL query. So the service exports `detector_score` and
 `detector_threshold`, and the rule compares them. The alert is informational: a model alone causes
 no action.
 """

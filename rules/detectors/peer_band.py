@@ -6,10 +6,10 @@ of the job, in units of the robust spread (1.4826 x median absolute deviation). 
 for the whole `for` duration, it is at least 10 % slower (smaller differences are common and cost
 little) and deviates more than the learned threshold. The test is one-sided: fast GPUs are healthy.
 
-With two or three GPUs |z| cannot exceed a meaningful threshold, hence four. If more than 30 % of a job
-are outliers at once, they have a common cause (a power cap, another role in a pipeline), and no alert
-is raised. `compile` writes the formula in PromQL, `deviations` computes it with numpy; a test checks
-that they are equal.
+With two or three GPUs |z| cannot exceed a meaningful threshold, hence four. If more than 30 % of a
+job's GPUs are outliers at the same time, they have a common cause (a power cap, another role in a
+pipeline), and no alert is raised. `compile` writes the formula in PromQL, `deviations` computes it
+with numpy; a test checks that they are equal.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class PeerModel:
 class JobBand:
     """The busy GPUs of one job over time.
 
-    `gap` is the relative difference to the median (positive: slower), `z` the difference in units
+    `gap` is the relative difference from the median (positive: slower), `z` the difference in units
     of the spread (negative: slower).
     """
 
@@ -92,8 +92,8 @@ class PeerBand:
     def fit(self, history: History, training: FitParameters) -> PeerModel | Refusal:
         """Compute the spread and the threshold from the history.
 
-        Returns a refusal if the history has too few busy jobs, or if so many GPUs lag that the peer
-        groups must be wrong.
+        Returns a refusal if the history contains too few busy jobs, or if so many GPUs lag that the
+        peer groups must be wrong.
         """
         grid = history[CLOCK.name].grid
         width = grid.samples(training.timing.window(WINDOW))

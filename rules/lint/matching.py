@@ -153,7 +153,7 @@ def _settled(side: SeriesLabels) -> bool:
 
 
 def texts(subject: CheckInput) -> Iterator[Problem]:
-    """Check that the alert has the labels that its templates use."""
+    """Check that the alert has all labels that its templates use."""
     rule = subject.rule
     if not readable(subject) or not rule.is_alert:
         return

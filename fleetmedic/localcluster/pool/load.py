@@ -1,7 +1,7 @@
 """A load generator for the pool: `python -m fleetmedic.localcluster.pool.load --url U --rate R --seconds S`.
 
-Open loop: it sends a request every 1/R seconds, however long the responses take. It works only against this
-machine and has hard limits, because it is meant for the demo only.
+Open loop: it sends a request every 1/R seconds, regardless of how long the responses take. It works
+only against this machine and has hard limits, because it is meant for the demo only.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ ROUNDS = 500
 
 
 def compute(body: bytes) -> str:
-    """Return repeated SHA-256 of the body, a small computation of fixed size."""
+    """Apply SHA-256 to the body repeatedly: a small computation of fixed size."""
     digest = hashlib.sha256(body).digest()
     for _ in range(ROUNDS):
         digest = hashlib.sha256(digest).digest()
