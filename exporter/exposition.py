@@ -53,7 +53,7 @@ class Block(NamedTuple):
 def escape(value: str) -> str:
     """Return the label value, truncated to 512 characters and escaped.
 
-    Invalid characters become U+FFFD: half of a surrogate pair, and NUL, which parsers drop.
+    Invalid characters (unpaired surrogates, and NUL, which parsers drop) become U+FFFD.
     """
     value = value[:MAX_VALUE]
     if not value.isascii():

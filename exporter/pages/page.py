@@ -44,7 +44,7 @@ class Fragment:
     def packed(self, form: ExpositionFormat) -> bytes:
         """Return the fragment as deflate blocks that can be joined.
 
-        Level 1 is used because higher levels compress hardly better.
+        Level 1 is used because higher levels compress only slightly better.
         """
         made = self._packed.get(form)
         if made is None:

@@ -63,6 +63,6 @@ def next_check_at(beat: Beat, *, patient: bool) -> float:
 
 
 def is_fast(message: Present | GroupReadings) -> bool:
-    """Return whether a GPU known to be slow responded clearly within the deadlines this time."""
+    """Return whether a GPU known to be slow responded well within the deadlines this time."""
     took = message.took if isinstance(message, GroupReadings) else 0.0
     return message.slowest < FAST_CALL and took < FAST_GROUP

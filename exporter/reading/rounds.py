@@ -33,8 +33,8 @@ _SLACK = 0.05
 class ReadSchedule:
     """Decides when each group of each GPU is read.
 
-    A group that takes long to read is read less often, so that reading takes at most half of the
-    time.
+    A group that takes a long time to read is read less often, so that reads take at most half of
+    the time.
     """
 
     def __init__(self, every: Mapping[Group, float]) -> None:

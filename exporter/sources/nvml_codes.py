@@ -69,8 +69,8 @@ ARCHITECTURES = {
 def meaning(code: int) -> Meaning:
     """Return the meaning of an NVML return code.
 
-    `nothing`: no value now. `unsupported`: never a value. `lost`: the GPU is lost. `failed`: the
-    library is unusable. `error`: any other error.
+    `nothing`: no value is available now. `unsupported`: the value is never available. `lost`: the
+    GPU is lost. `failed`: the library is unusable. `error`: any other error.
     """
     return _MEANING.get(code, "error")
 

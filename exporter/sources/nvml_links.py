@@ -63,7 +63,7 @@ _PCIE_LINK = (
 class Unwrapped:
     """Extends a 32-bit hardware counter to a counter that never decreases.
 
-    It starts at 0, so that a start of the exporter does not look like an increase.
+    It starts at 0, so that a restart of the exporter does not look like an increase.
     """
 
     def __init__(self) -> None:

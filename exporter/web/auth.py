@@ -86,8 +86,8 @@ class Users:
 class TokenFile:
     """The file with the token for releasing GPUs.
 
-    It is read for each use, so that the token can be changed. Raises UserError if the file contains
-    no valid token at startup.
+    The file is read at each use, so that the token can be changed. Raises UserError if the file
+    contains no valid token at startup.
     """
 
     def __init__(self, path: Path) -> None:

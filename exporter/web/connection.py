@@ -143,7 +143,7 @@ class HttpConnection:
     async def linger(self) -> None:
         """Close the sending direction and read remaining data for a moment.
 
-        Otherwise a client that sends much data would lose the response.
+        Otherwise a client that is still sending data could lose the response.
         """
         if not self._writer.can_write_eof():
             return

@@ -70,7 +70,8 @@ class Started:
 class Launcher:
     """Starts a process for a directory.
 
-    It keeps the handles of its children only to reap them. Any other process can take over later.
+    It keeps the handles of its children only to reap them. Another process can manage the started
+    processes later.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ TOOLS = ("apt-get", "apt-cache", "dpkg-deb")
 
 
 def missing_tool() -> str | None:
-    """Return the first program needed for a download that is not on PATH, or None."""
+    """Return the first program that a download needs and that is not on PATH, or None."""
     return next((tool for tool in TOOLS if not shutil.which(tool)), None)
 
 

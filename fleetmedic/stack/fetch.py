@@ -86,7 +86,7 @@ def unpack_once(what: str, there: Path, make: Callable[[Path], None]) -> None:
 
 
 def manual_fix() -> str:
-    """Return the manual fix if a download is not possible, as the end of a sentence."""
+    """Return the fix for a user whose download failed, worded as the end of a sentence."""
     return _BY_HAND.format(packages=" and ".join(SERVERS))
 
 

@@ -72,7 +72,8 @@ def _row(stack: StackFile, name: str) -> ProcessStatus:
 
 
 def _usage(pid: int) -> tuple[float | None, int | None]:
-    """Return the seconds since the start, and the resident bytes of the process and its children."""
+    """Return the uptime in seconds, and the resident memory of the process and its children in
+    bytes."""
     import psutil
 
     try:

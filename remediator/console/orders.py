@@ -20,7 +20,9 @@ from remediator.console.responses import ENDED, IncidentsResponse
 
 MAX_WHY = 500
 _IDENTITY = re.compile(r"inc-[0-9a-f]{1,64}")
-_why = click.option("--reason", required=True, metavar="WHY", help="Reason to record in the journal.")
+_why = click.option(
+    "--reason", required=True, metavar="WHY", help="Reason to record in the journal."
+)
 
 
 @click.command()

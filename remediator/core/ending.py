@@ -1,4 +1,4 @@
-"""Return the decisions for incidents that need an operator, or that an operator has ordered to end.
+"""Return the decisions for incidents that need an operator, or that end on an operator's order.
 Pure functions."""
 
 from __future__ import annotations

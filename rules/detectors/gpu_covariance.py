@@ -1,4 +1,4 @@
-"""Finds GPUs whose readings do not fit together, compared with healthy GPUs under the same load.
+"""Finds GPUs whose readings are inconsistent, compared with healthy GPUs under the same load.
 
 Clock, power and both temperatures of a busy GPU depend about linearly on its utilization. The
 residuals are correlated: the temperatures rise together, after power. The score is the Mahalanobis
@@ -88,7 +88,7 @@ class CovarianceModel:
 
 
 class GpuCovariance:
-    """The detector of GPUs whose readings do not fit together."""
+    """The detector for GPUs whose readings are inconsistent with each other."""
 
     name = "gpu_covariance"
     queries = (LOAD, *(query for query, _ in FEATURES))

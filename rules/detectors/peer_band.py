@@ -84,7 +84,7 @@ class JobBand:
 
 
 class PeerBand:
-    """The detector of GPUs that are slower than their peers."""
+    """The detector for GPUs that are slower than their peers."""
 
     name = "peer_band"
     queries = (CLOCK, UTILIZATION, ALLOCATION)

@@ -1,7 +1,7 @@
 """One worker: `python -m fleetmedic.localcluster.pool.worker --folder DIR`.
 
-Serves one request at a time in 50 ms: a small computation, then waiting, as a request waits for its
-GPU. So a worker serves twenty requests a second with little CPU time.
+Serves one request at a time. A request takes 50 ms: a small computation, then a wait that simulates
+the GPU time. So a worker serves twenty requests a second with little CPU time.
 """
 
 from __future__ import annotations
