@@ -18,7 +18,6 @@ from remediator.actions.base import Tools
 from remediator.core import events, step_guards
 from remediator.core.decision import Case
 from remediator.core.events import Event, Kind
-from remediator.core.evidence import Evidence
 from remediator.core.guards import Verdict
 from remediator.core.instruments import instrument
 from remediator.core.journal_state import JournalState
@@ -42,6 +41,7 @@ from remediator.notices import group_notice, lane_failed, orphaned
 from remediator.policy import Policy, unconfigured
 from remediator.readmission import has_new_reason
 from remediator.storms import Storms
+from remediator.withheld import WithheldAlerts
 
 log = structlog.get_logger("remediator")
 ASK_AGAIN = 2.0
@@ -78,8 +78,8 @@ class Engine:
         self._budget = asyncio.Lock()
         self._decision_locks = tuple(asyncio.Lock() for _ in range(DECISION_LOCKS))
         self._announced: set[str] = set()
-        self._withheld: set[tuple[str, Reason]] = set()
         self.storms = Storms(policy.limits, state, journal, context)
+        self.withheld = WithheldAlerts(policy, state, journal, context)
         self.incident_orders = IncidentOrders(
             policy.playbook,
             state,
@@ -144,24 +144,6 @@ class Engine:
                 alert, found.target, self._state, context, terms
             ):
                 self._dispatch(alert, found)
-
-    async def record_withheld(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
-        """Record, once per alert, why silenced, inhibited and muted alerts lead to no action."""
-        now = self._context.now()
-        written: list[Event] = []
-        noted: set[tuple[str, Reason]] = set()
-        for alert, evidence in alerts:
-            key = (alert.key, evidence.reason)
-            noted.add(key)
-            record = self._state.episodes.get(alert.key)
-            if key in self._withheld or (record is not None and record.incident):
-                continue
-            found = self._policy.route(alert)
-            if found.playbook is not None and found.target is not None:
-                text = f"{alert.name} on {found.target} is not handled. {evidence.text}"
-                written.append(events.suppressed(alert, found.target, now, evidence.reason, text))
-        await self._journal.append(written)
-        self._withheld = noted
 
     async def pause(self, by: str, why: str) -> None:
         """Pause all actions, and record it in the journal."""

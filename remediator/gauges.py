@@ -38,6 +38,7 @@ HOLDS = (
     Reason.FACTS_UNKNOWN,
     Reason.IDENTITY,
     Reason.STORM,
+    Reason.JOBS_STALLED,
     Reason.CLOCK_JUMP,
     Reason.OTHER_INSTALLATION,
     Reason.PINNED,

@@ -82,7 +82,7 @@ class Reconciler:
         now, alerts = self._from.now(), self._from.alerts
         await alerts.refresh(0.0)
         missed = await self._engine.receive(list(alerts.active()), "reconciler")
-        await self._engine.record_withheld(alerts.withheld())
+        await self._engine.withheld.record(alerts.withheld())
         await self._engine.receive(ended_alerts(self._from.journal_state, alerts), "reconciler")
         await self._engine.reconsider(alerts.active())
         await self._check_cluster()

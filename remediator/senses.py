@@ -18,14 +18,14 @@ from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
 from remediator.core.evidence import AlertStatus
 from remediator.core.facts import Facts, Identity, ScalingFacts, SensorFacts, Stops, TargetJob
 from remediator.core.guards import Limits
-from remediator.core.instruments import LOST_OR_HUNG, signals
+from remediator.core.instruments import signals
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, Episode, Incident, IncidentState, Level, Playbook
-from remediator.core.reasons import Reason
 from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.core.storm import storm_in
 from remediator.health import HealthReport
 from remediator.identity import alerts_on_other_hardware, identify
+from remediator.job_progress import is_dead, refuted_alerts, stalled_jobs
 from remediator.reported_hardware import ReportedHardware
 from remediator.sensors import Sensors
 from remediator.stops import stops_of
@@ -42,10 +42,6 @@ LATE = frozenset(
 )
 # Longest age (seconds) of Alertmanager's response for a decision.
 RECENT = 1.0
-# The job of a lost or hung GPU completes no step, so a step this long (seconds) after the alert's start refutes
-# these alerts.
-REFUTABLE = frozenset({"GpuLost", "GpuHung"})
-STEP_MARGIN = 1.0
 FRESH = 0.1
 
 
@@ -227,7 +223,8 @@ class Senses:
         jobs = await cluster.jobs_on(target)
         other_hardware = alerts_on_other_hardware(incident, nodes)
         names = incident_evidence.signal_names(other_hardware)
-        names -= await self._refuted(incident, names, jobs)
+        if incident.state not in EARLY:
+            names -= await refuted_alerts(self._sources.sensors, incident, names, jobs)
         identity = await self._identity(
             incident.target, incident_evidence.identifying_alerts(other_hardware), nodes
         )
@@ -263,7 +260,7 @@ class Senses:
         facts = replace(
             facts, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=facts.witnesses | died
         )
-        return replace(facts, dead=await self._is_dead(incident, facts, names))
+        return replace(facts, dead=await is_dead(self._sources.sensors, incident, facts, names))
 
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
         """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
@@ -272,18 +269,6 @@ class Senses:
             self._seen_nodes = await self._sources.cluster.list_nodes()
             self._nodes_at = now
         return self._seen_nodes
-
-    async def _refuted(
-        self, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]
-    ) -> frozenset[str]:
-        """Return the alerts that report a GPU as lost or hung, if every job on it has since completed a step."""
-        refutable = names & REFUTABLE
-        running = [job.job_id for job in jobs if job.running]
-        if not refutable or not running or incident.state in EARLY:
-            return frozenset()
-        began = max(one.starts_at for one in incident.alerts if one.alertname in refutable)
-        step = await self._sources.sensors.last_step(running)
-        return refutable if step is not None and step > began + STEP_MARGIN else frozenset()
 
     async def _identity(
         self, target: Target, claims: Iterable[Episode], nodes: tuple[NodeFacts, ...]
@@ -299,22 +284,6 @@ class Senses:
         text = on.text if on else self.storm_in(nodes, pool)
         group = f"storm/{pool}/{on.at:.0f}" if on else f"storm/{pool}"
         return replace(stops, storm=text or "", storm_group=group)
-
-    async def _is_dead(self, incident: Incident, facts: Facts, names: frozenset[str]) -> bool:
-        """Return whether the target is certainly lost or hung: by two signals, or by one signal
-        while its jobs make no progress."""
-        gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
-        if not names & gone or not facts.identity.confirmed:
-            return False
-        if len(facts.witnesses) >= 2:
-            return True
-        running = [job.job_id for job in facts.jobs if job.running]
-        if not facts.jobs or not running:
-            return bool(facts.jobs)
-        # Queried only for incidents that wait for budget, so that a slow Prometheus delays no other quarantine.
-        if incident.held not in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
-            return False
-        return await self._sources.sensors.stalled(running)
 
     async def _of_workload(self, incident: Incident, facts: Facts) -> Facts:
         found = await self._sources.cluster.workload(incident.target.name)
@@ -344,6 +313,9 @@ class Senses:
         if self._sources.sensors.doubled(node):
             text = f"Two scrape targets have the label node={node}; only one of them can be {node}."
             facts = replace(facts, identity=Identity(False, text))
+        if incident.target.kind is TargetKind.JOB and running:
+            text = await stalled_jobs(self._sources.sensors)
+            facts = replace(facts, stops=replace(facts.stops, stalls=text))
         saved = None
         if incident.state in (IncidentState.CHECKPOINTING, IncidentState.REPAIRING) and running:
             jobs = [job.job_id for job in (*facts.jobs, *facts.node_jobs) if job.running]

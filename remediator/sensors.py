@@ -20,6 +20,7 @@ FRESH_SCRAPES = 3
 SICK_FOR_SURE = 15.0
 # A job is stalled if its last step is older than this (seconds) and than ten step durations.
 STALLED = 30.0
+OLD_STALL = 3600.0
 
 
 # An alert that is active in Alertmanager must have fired in Prometheus within this time (seconds), because a
@@ -224,6 +225,20 @@ class Sensors:
             f" > max by (job_id) (clamp_min(10 * training_step_duration_seconds{chosen}, {STALLED:g}))"
         )
         return bool(found) and {one.labels.get("job_id") for one in found or ()} == set(jobs)
+
+    async def stalled_share(self) -> tuple[int, int] | None:
+        """Return how many running jobs of the cluster are stalled, and how many report their steps.
+
+        A job whose last step is more than an hour ago does not count. None if unknown.
+        """
+        here = self._of()
+        reports = f"training_step_duration_seconds{here}"
+        running = f"max by (job_id) ({reports} and on (job_id) training_running{here} == 1)"
+        age = f"min by (job_id) (training_step_age_seconds{here})"
+        stalled = f"{age} > clamp_min(10 * {running}, {STALLED:g}) < {OLD_STALL:g}"
+        found = await self._ask(f"count({stalled}) or vector(0)")
+        total = await self._ask(f"count({running})")
+        return (int(found[0].value), int(total[0].value)) if found and total else None
 
     async def last_step(self, jobs: Sequence[str]) -> float | None:
         """Return the time of the last step (Unix seconds); for several jobs, the oldest of these

@@ -23,7 +23,7 @@ class Notify:
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         body = incident_body(tools.incident, occasion_of(step), step.op_id)
-        return Observation(True, f"People are notified: {body['text']}")
+        return Observation(True, f"Notification queued: {body['text']}")
 
     async def act(self, step: Step, tools: Tools) -> None:
         """Do nothing: the outbox sends the message."""

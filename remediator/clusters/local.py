@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,6 +42,9 @@ from remediator.clusters.base import (
 from remediator.clusters.burnin import burn_in
 
 T = TypeVar("T")
+# The controller writes a heartbeat each second. An order that it cannot carry out now could be carried out much later,
+# when the target is healthy again.
+CONTROLLER_LATE = 15.0
 _HARDWARE = frozenset({Capability.GPU_RESET, Capability.REBOOT, Capability.PROBE})
 
 
@@ -107,7 +112,7 @@ class LocalClusterAdapter(Cluster):
         return await self._ask(look)
 
     async def signal(self, job_id: str, *, op_id: str) -> None:
-        await self._ask(lambda c: c.signal(job_id, op_id=op_id))
+        await self._order(lambda c: c.signal(job_id, op_id=op_id))
 
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
         return op_id in (await self._ask(lambda c: c.job(job_id))).signals
@@ -120,14 +125,14 @@ class LocalClusterAdapter(Cluster):
             if op_id not in client.job(job_id).restart_ops:
                 client.restart(job_id, op_id=op_id, exclude=exclude, always=always)
 
-        await self._ask(order)
+        await self._order(order)
 
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
         job = await self._ask(lambda c: c.job(job_id))
         return job.state.ended or op_id in job.restarts_done
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
-        await self._ask(lambda c: c.fail(job_id, op_id=op_id, reason=reason))
+        await self._order(lambda c: c.fail(job_id, op_id=op_id, reason=reason))
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         hardware = self._need_hardware("reset a GPU")
@@ -166,7 +171,7 @@ class LocalClusterAdapter(Cluster):
         return ProbeResult(True, f"All {len(results)} GPUs of {target.name} passed their test.")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
-        await self._ask(lambda c: c.scale(workload, replicas, op_id=op_id))
+        await self._order(lambda c: c.scale(workload, replicas, op_id=op_id))
 
     async def workload(self, name: str) -> WorkloadFacts | None:
         def look(client: embedded.LocalCluster) -> WorkloadFacts | None:
@@ -198,6 +203,25 @@ class LocalClusterAdapter(Cluster):
 
     async def _ask(self, call: Callable[[embedded.LocalCluster], T]) -> T:
         return await _outside(lambda: call(self._open()))
+
+    async def _order(self, call: Callable[[embedded.LocalCluster], object]) -> None:
+        """Send an order that the controller carries out. Raises ClusterError if the controller does not run."""
+
+        def send(client: embedded.LocalCluster) -> None:
+            beat = client.heartbeat()
+            if beat is None or time.time() - beat > CONTROLLER_LATE:
+                since = (
+                    ""
+                    if beat is None
+                    else f" since {datetime.fromtimestamp(beat, UTC):%H:%M:%S} UTC"
+                )
+                raise ClusterError(
+                    f"the controller of the embedded cluster has not responded{since}.",
+                    transient=True,
+                )
+            call(client)
+
+        await self._ask(send)
 
     def _open(self) -> embedded.LocalCluster:
         with self._opening:

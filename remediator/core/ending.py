@@ -29,7 +29,9 @@ def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
     if not case.playbook.notify or case.incident.last(f"notify:{occasion}") is not None:
         return None
     return Act(
-        plan.notify(case.incident, occasion), Reason.STEP_ALLOWED, text or "People are notified."
+        plan.notify(case.incident, occasion),
+        Reason.STEP_ALLOWED,
+        text or "People are to be notified.",
     )
 
 

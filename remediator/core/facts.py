@@ -81,7 +81,7 @@ class Stops:
     `pause`: who paused the remediator and why; `pause_group` identifies the pause.
     `other_installation`: another remediator acts on this cluster. `storm`: too much of the pool is
     reported unhealthy. `clock`: the wall clock jumped; `clock_left` is the number of seconds until
-    it is trusted again. `pinned`: an operator returned the target to service, so it is not
+    it is trusted again. `stalls`: several jobs stalled together. `pinned`: an operator returned the target to service, so it is not
     quarantined again before `pinned_until`. `node_pinned` is the same for the target's node.
     """
 
@@ -92,6 +92,7 @@ class Stops:
     storm_group: str = ""
     clock: str = ""
     clock_left: float = 0.0
+    stalls: str = ""
     pinned: str = ""
     pinned_until: float | None = None
     node_pinned: str = ""

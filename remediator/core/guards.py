@@ -139,6 +139,11 @@ def no_storm(stops: Stops) -> Verdict:
     return _hold(Reason.STORM, stops.storm, group=stops.storm_group) if stops.storm else ALLOWED
 
 
+def no_shared_stall(stops: Stops) -> Verdict:
+    """Hold the restart of a stalled job while other jobs are stalled too, for example by shared storage."""
+    return _everywhere(Reason.JOBS_STALLED, stops.stalls) if stops.stalls else ALLOWED
+
+
 def not_pinned(stops: Stops) -> Verdict:
     """Hold a quarantine for some time after an operator returned the target to service."""
     if not stops.pinned:

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     ATTEMPTS = "attempts"
     IDENTITY = "identity"
     STORM = "storm"
+    JOBS_STALLED = "jobs_stalled"
     CLOCK_JUMP = "clock_jump"
     OTHER_INSTALLATION = "other_installation"
     PINNED = "pinned"
@@ -122,6 +123,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.ATTEMPTS: "This repair was tried on the target as often as the playbook allows.",
     Reason.IDENTITY: "The alert and the cluster's inventory refer to different hardware.",
     Reason.STORM: "Too much of the pool is reported unhealthy at the same time: disruptive steps are blocked.",
+    Reason.JOBS_STALLED: "Several training jobs are stalled at the same time, so no running job is restarted.",
     Reason.CLOCK_JUMP: "The wall clock jumped: disruptive steps are blocked for ten minutes.",
     Reason.OTHER_INSTALLATION: "This remediator does not hold the cluster's lock, so it takes no action.",
     Reason.PINNED: "An operator recently returned the target to service: the remediator does not quarantine it again yet.",
@@ -129,7 +131,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.EFFECT_SEEN: "The step is done: the cluster confirms its effect.",
     Reason.EFFECT_MISSING: "The step timed out: the cluster did not confirm its effect before the deadline.",
     Reason.STEP_REFUSED: "The cluster refused the step.",
-    Reason.NOTIFIED: "A notification was sent; this playbook takes no further action.",
+    Reason.NOTIFIED: "A notification is queued for delivery. The playbook takes no further action, so the incident closes even if its alert is still firing.",
     Reason.QUARANTINED: "The target is quarantined: it gets no new jobs.",
     Reason.SAVING: "The jobs on the target are signalled to write a checkpoint before they are moved.",
     Reason.MOVING_JOBS: "The jobs on the target are restarted elsewhere.",

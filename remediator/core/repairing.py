@@ -24,6 +24,7 @@ LOOK_AGAIN = 2.0
 FACTS_HOLD_FOR = 300.0
 # A reset may itself log an event, a moment (seconds) after the cluster reports its end.
 EVENT_MARGIN = 2.0
+NO_REPAIR = "The playbook has no repair for this fault: manual intervention is required."
 
 
 def decide_jobs_moved(case: Case) -> Decision:
@@ -36,7 +37,7 @@ def decide_jobs_moved(case: Case) -> Decision:
     if notification := notify_once(case, "opened"):
         return notification
     if not case.playbook.ladder:
-        return give_up(case, Reason.LADDER_EXHAUSTED)
+        return give_up(case, Reason.LADDER_EXHAUSTED, NO_REPAIR)
     if case.level.rank < Level.REPAIR.rank:
         return beyond_level(case, tuple(rung.action for rung in case.playbook.ladder))
     if not case.facts.firing:

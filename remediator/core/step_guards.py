@@ -134,6 +134,7 @@ def moves_running_jobs(case: Case) -> Verdict:
         guards.cluster_supports("restart", case.facts.capabilities),
         disruptive_step(case),
         *((reboots(case),) if whole else ()),
+        guards.no_shared_stall(case.facts.stops),
         guards.independent_signals(signals(case), case.playbook.witnesses),
     )
 

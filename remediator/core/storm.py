@@ -1,4 +1,4 @@
-"""Detect storms: so much of a pool is reported unhealthy at once that the reports are doubtful. Pure."""
+"""Detect storms: so much is reported unhealthy at once that a shared cause is likely. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fleetmedic.kernel.labels import Target, TargetKind
 SHARE = 0.2
 LEAST_NODES = 3
 LEAST_GPUS = 8
+LEAST_JOBS = 2
 # How long (seconds, divided by timing.factor) a pool must stay below the limits before a storm ends.
 CALM = 600.0
 
@@ -46,4 +47,14 @@ def storm_in(pool: PoolSize, reported: Collection[Target]) -> str | None:
     return (
         f"Hardware alerts report {what} of pool {pool.name} as failed at once. No disruptive step starts there "
         "until the pool has stayed below the limit for ten minutes."
+    )
+
+
+def stalled_together(stalled: int, jobs: int) -> str:
+    """Return a text if more than 20 % of the running jobs, and at least two, are stalled; otherwise empty."""
+    if stalled < LEAST_JOBS or stalled <= SHARE * jobs:
+        return ""
+    return (
+        f"{stalled} of {jobs} running training jobs complete no steps. A shared cause, such as storage or the "
+        "network, is likely, and a restart does not help against it. No running job is restarted for this."
     )

@@ -20,6 +20,7 @@ PLAYBOOKS = (
     "gpu-lost",
     "gpu-hung",
     "gpu-repair",
+    "gpu-replace",
     "gpu-slow",
     "application-error",
     "node-down",

@@ -451,7 +451,7 @@ async def _do(deed: str, run: Running, alert: Alert, target: Target) -> None:
         elif deed == "retry":
             await exits.retry(identity, "alice", "x")
         elif deed == "withhold":
-            await run.engine.record_withheld([(alert, SILENCED)])
+            await run.engine.withheld.record([(alert, SILENCED)])
         elif deed == "storm":
             await run.engine.storms.begin("default", "A storm.")
         elif deed == "calm":

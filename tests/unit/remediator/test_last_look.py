@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,13 +160,65 @@ def test_a_silenced_alert_opens_no_incident_and_says_so_once(tmp_path) -> None:
         one.fake.lists(alert, silenced_by=("s1",))
         for _ in range(3):
             await one.run.alerts.refresh(0.0)
-            await one.run.engine.record_withheld(one.run.alerts.withheld())
+            await one.run.engine.withheld.record(one.run.alerts.withheld())
         assert one.run.journal_state.incidents == {}
         (line,) = read_events(tmp_path)
         assert (line["event"], line["reason"]) == ("Suppressed", "silenced")
         assert "GpuLost on gpu/node1/3 is not handled" in line["text"]
 
     tell(tmp_path, story)
+
+
+def test_a_fault_that_stays_inhibited_and_that_nobody_handles_is_told_to_people_once(
+    tmp_path,
+) -> None:
+    async def story(one: Story) -> None:
+        stranger, lost = fire("SomebodysAlert"), fire("GpuLost")
+        one.fake.lists(stranger)
+        one.fake.lists(lost, inhibited_by=(stranger.fingerprint,))
+
+        def told() -> list[dict[str, Any]]:
+            return [
+                line["data"]["body"]
+                for line in read_events(tmp_path)
+                if line["event"] == "Notified"
+            ]
+
+        async def passes(count: int) -> None:
+            for _ in range(count):
+                await one.run.alerts.refresh(0.0)
+                await one.run.engine.withheld.record(one.run.alerts.withheld())
+                await asyncio.sleep(0.06)
+
+        await passes(1)
+        assert told() == []
+        await passes(3)
+        (line,) = told()
+        assert line["targets"] == ["gpu/node1/3"]
+        assert "GpuLost on gpu/node1/3 is not handled: GpuLost is inhibited" in line["text"]
+        one.fake.lists(lost)
+        await passes(1)
+        one.fake.lists(lost, inhibited_by=(stranger.fingerprint,))
+        await passes(3)
+        assert len(told()) == 1, "within the hour"
+
+    tell(tmp_path, story, limits=replace(QUICK, notice=0.1))
+
+
+@pytest.mark.parametrize("name", ["GpuRowRemapFailure", "GpuSramEccThresholdExceeded"])
+def test_a_board_that_must_be_replaced_is_neither_reset_nor_rebooted(tmp_path, name: str) -> None:
+    async def story(one: Story) -> None:
+        await one.fires(name)
+        ended = await one.run.state(IncidentState.ESCALATED)
+        assert "no repair for this fault" in ended.text
+        assert one.disturbed() == ["restart"]
+        job = await one.run.cluster.job("train-a")
+        assert job is not None
+        assert GPU not in job.places()
+        assert await one.run.cluster.quarantined(GPU) is not None
+        await one.run.until(lambda: "escalated" in one.run.people.occasions)
+
+    tell(tmp_path, story, busy())
 
 
 def test_another_boards_uuid_holds_everything_and_a_person_is_notified(tmp_path) -> None:

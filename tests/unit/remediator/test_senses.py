@@ -45,6 +45,7 @@ class Told:
     ecc: float | None = None
     saved: float | None = None
     hangs: bool = False
+    share: tuple[int, int] | None = (1, 3)
     queue: float | None = None
     firing: bool | None = True
     twice: frozenset[str] = frozenset()
@@ -86,6 +87,10 @@ class Told:
     async def stalled(self, jobs: Sequence[str]) -> bool:
         self.asked.append(f"stalled {','.join(jobs)}")
         return self.hangs
+
+    async def stalled_share(self) -> tuple[int, int] | None:
+        self.asked.append("stalled_share")
+        return self.share
 
     async def fires(self, alert: Alert, *, event: bool) -> bool | None:
         self.asked.append(f"fires {alert.name} {'event' if event else 'state'}")
@@ -542,6 +547,27 @@ def test_jobs_of_the_whole_node_are_looked_at_for_a_repair_only(world: World) ->
 
 
 # Jobs and workloads.
+
+
+def test_a_job_that_stalls_with_others_is_held(world: World) -> None:
+    world.cluster.submit("train-a", on=GPU)
+    world.hear("TrainingStalled", JOB)
+    assert world.facts(JOB, state=IncidentState.DRAINING).stops.stalls == ""
+    world.told.share = (2, 3)
+    assert (
+        "2 of 3 running training jobs"
+        in world.facts(JOB, state=IncidentState.DRAINING).stops.stalls
+    )
+    world.told.share = None
+    assert world.facts(JOB, state=IncidentState.DRAINING).stops.stalls == ""
+
+
+def test_hardware_is_judged_without_the_stalls_of_other_jobs(world: World) -> None:
+    world.cluster.submit("train-a", on=GPU)
+    world.hear("GpuLost")
+    world.told.share = (3, 3)
+    assert world.facts(state=IncidentState.QUARANTINED).stops.stalls == ""
+    assert "stalled_share" not in world.told.asked
 
 
 def test_an_unknown_job_is_unknown_and_a_finished_one_is_over(world: World) -> None:

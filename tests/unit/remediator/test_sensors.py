@@ -208,6 +208,15 @@ def test_jobs_are_stalled_only_if_each_of_them_is() -> None:
     assert not run(sensors(None).stalled(["a"]))
 
 
+def test_the_share_of_stalled_jobs_is_of_those_that_run_and_report_steps() -> None:
+    answers = Answers({"count(min": [sample(2)], "count(max": [sample(5)]})
+    assert run(sensors(answers).stalled_share()) == (2, 5)
+    assert all('training_running{cluster="a"} == 1' in one for one in answers.asked)
+    assert run(sensors(Answers({"count(min": [sample(0)]})).stalled_share()) is None
+    assert run(sensors(Answers(error="gone")).stalled_share()) is None
+    assert run(sensors(None).stalled_share()) is None
+
+
 def test_requests_that_wait_are_unknown_where_nobody_counts_them() -> None:
     answers = Answers({"sum(inference": [sample(7)]})
     assert run(sensors(answers).waiting("serve")) == 7.0

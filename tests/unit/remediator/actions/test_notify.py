@@ -39,7 +39,7 @@ def test_the_step_is_over_without_anything_to_wait_for() -> None:
     step = plan.notify(one, "opened")
     look = asyncio.run(Notify().observe(step, cast(Tools, _Tools(one))))
     assert (look.over, look.ok) == (True, True)
-    assert look.text == "People are notified: gpu/node1/3 needs attention: A storm in pool rack."
+    assert look.text == "Notification queued: gpu/node1/3 needs attention: A storm in pool rack."
 
 
 def test_the_message_is_one_append_with_the_steps_end_and_goes_into_the_outbox() -> None:

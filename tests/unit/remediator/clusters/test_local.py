@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
+from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.localcluster.model import JobSpec
 from remediator.clusters.base import Capability, ClusterError, Unsupported
 from remediator.clusters.local import LocalClusterAdapter, LocalSettings
 
@@ -78,3 +81,27 @@ def test_a_node_without_gpus_has_not_passed_a_test(tmp_path: Path) -> None:
     result = asyncio.run(local(tmp_path, str(tmp_path / "hardware")).probe(NODE))
     assert not result.passed
     assert "no GPU to test" in result.text
+
+
+@pytest.mark.parametrize("beat", [None, -60.0])
+def test_nothing_is_ordered_while_no_controller_would_carry_it_out(
+    tmp_path: Path, beat: float | None
+) -> None:
+    client = LocalCluster(tmp_path / "cluster")
+    job = client.submit(JobSpec("train", ("true",), gpus=0))
+    if beat is not None:
+        with client.store.write() as db:
+            db.execute("INSERT INTO facts VALUES ('heartbeat', ?)", (repr(time.time() + beat),))
+    cluster = local(tmp_path)
+    calls: list[Coroutine[Any, Any, Any]] = [
+        cluster.restart(job, op_id="a", exclude=(GPU,), always=True),
+        cluster.signal(job, op_id="b"),
+        cluster.fail(job, op_id="c", reason="why"),
+        cluster.scale("serve", 2, op_id="d"),
+    ]
+    for call in calls:
+        with pytest.raises(ClusterError, match="has not responded") as caught:
+            asyncio.run(call)
+        assert caught.value.transient
+    assert not client.job(job).restart_ops
+    client.store.close()

@@ -78,7 +78,10 @@ STOPS_OF = {
     "reset": DISRUPTIVE,
     "reboot": DISRUPTIVE,
     "move running": DISRUPTIVE
-    | {"one signal": ({"witnesses": frozenset({"one"})}, Reason.WITNESSES)},
+    | {
+        "one signal": ({"witnesses": frozenset({"one"})}, Reason.WITNESSES),
+        "others stall too": ({"stops": Stops(stalls="2 of 3 stall")}, Reason.JOBS_STALLED),
+    },
     "move dead": ALWAYS | TOUCHES | EVIDENCE | {"unidentified": DISRUPTS["unidentified"]},
     "scale in": ALWAYS
     | TOUCHES

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core.storm import PoolSize, storm_in
+from remediator.core.storm import PoolSize, stalled_together, storm_in
 
 
 def pool(nodes: int, gpus: int = 8) -> PoolSize:
@@ -118,3 +118,13 @@ def test_a_larger_pool_never_makes_a_storm_of_the_same_hardware(some, nodes, mor
     here = {one for one in some if int(one.name.removeprefix("node")) < nodes}
     larger = storm_in(pool(nodes + more, 4), here)
     assert larger is None or storm_in(pool(nodes, 4), here) is not None
+
+
+@pytest.mark.parametrize(
+    ("stalled", "jobs", "together"),
+    [(0, 0, False), (1, 1, False), (1, 2, False), (2, 2, True), (2, 9, True), (2, 10, False), (3, 14, True)],
+)  # fmt: skip
+def test_jobs_stall_together_from_two_and_a_fifth_of_all(stalled, jobs, together) -> None:
+    text = stalled_together(stalled, jobs)
+    assert bool(text) is together
+    assert not together or f"{stalled} of {jobs} " in text

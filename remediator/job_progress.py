@@ -1,0 +1,54 @@
+"""Judge alerts by the steps that jobs complete: a job that completes steps refutes alerts on its hardware."""
+
+from __future__ import annotations
+
+from remediator.clusters.base import JobFacts
+from remediator.core.facts import Facts
+from remediator.core.instruments import LOST_OR_HUNG
+from remediator.core.model import Incident
+from remediator.core.reasons import Reason
+from remediator.core.storm import stalled_together
+from remediator.sensors import Sensors
+
+# The job of a lost or hung GPU completes no step, so a step this long (seconds) after the alert's start refutes
+# these alerts.
+REFUTABLE = frozenset({"GpuLost", "GpuHung"})
+STEP_MARGIN = 1.0
+
+
+async def refuted_alerts(
+    sensors: Sensors, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]
+) -> frozenset[str]:
+    """Return the alerts that report a GPU as lost or hung, if every job on it has since completed a step."""
+    refutable = names & REFUTABLE
+    running = [job.job_id for job in jobs if job.running]
+    if not refutable or not running:
+        return frozenset()
+    began = max(one.starts_at for one in incident.alerts if one.alertname in refutable)
+    step = await sensors.last_step(running)
+    return refutable if step is not None and step > began + STEP_MARGIN else frozenset()
+
+
+async def is_dead(
+    sensors: Sensors, incident: Incident, facts: Facts, names: frozenset[str]
+) -> bool:
+    """Return whether the target is certainly lost or hung: by two signals, or by one signal while its
+    jobs make no progress."""
+    gone = LOST_OR_HUNG.get(incident.target.kind, frozenset())
+    if not names & gone or not facts.identity.confirmed:
+        return False
+    if len(facts.witnesses) >= 2:
+        return True
+    running = [job.job_id for job in facts.jobs if job.running]
+    if not facts.jobs or not running:
+        return bool(facts.jobs)
+    # Queried only for incidents that wait for budget, so that a slow Prometheus delays no other quarantine.
+    if incident.held not in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
+        return False
+    return await sensors.stalled(running)
+
+
+async def stalled_jobs(sensors: Sensors) -> str:
+    """Return a text if so many jobs are stalled at once that a shared cause is likely; otherwise empty."""
+    found = await sensors.stalled_share()
+    return stalled_together(*found) if found else ""
