@@ -49,6 +49,6 @@ async def is_dead(
 
 
 async def stalled_jobs(sensors: Sensors) -> str:
-    """Return a text if so many jobs are stalled at once that a shared cause is likely; otherwise empty."""
+    """Return a description if so many jobs are stalled at once that a shared cause is likely; otherwise empty."""
     found = await sensors.stalled_share()
     return stalled_together(*found) if found else ""

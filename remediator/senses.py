@@ -130,7 +130,7 @@ class Senses:
         await self._sources.alerts.refresh(0.0)
 
     def stopped(self, incident: Incident) -> Facts:
-        """Return the facts that block every step, such as a pause, without any query."""
+        """Return the facts that block every step, such as a pause, without querying anything."""
         source = self._sources
         other = source.other_installation() or ""
         stops = stops_of(incident, source.journal_state, source.clock, other, self._limits.pin)
@@ -155,7 +155,7 @@ class Senses:
         return await self._sources.sensors.active_since(alert)
 
     def has_active_alert(self, incident: Incident, playbook: Playbook) -> bool:
-        """Return whether Alertmanager lists an active alert that supports the playbook."""
+        """Return whether Alertmanager lists an active alert that justifies the playbook."""
         records = (self._sources.journal_state.episodes.get(one.key) for one in incident.alerts)
         return any(
             self._sources.alerts.evidence(one.alert, one.received).standing is AlertStatus.ACTIVE
@@ -186,7 +186,7 @@ class Senses:
         return source.reported_hardware.active(source.alerts, source.clock.now())
 
     def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
-        """Return a text if too much of a pool is reported unhealthy now, otherwise None."""
+        """Return a description if too much of a pool is reported unhealthy now, otherwise None."""
         return storm_in(pools.members(nodes, pool), frozenset(self.reported_now))
 
     def _recently_received(self, incident: Incident) -> bool:

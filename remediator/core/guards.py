@@ -29,7 +29,7 @@ class Ruling(StrEnum):
 class Verdict:
     """The result of a guard with its reason. `until` is the Unix time of the next check, if known.
 
-    `group` identifies a cause that holds many incidents at once; people get one message for it.
+    `group` identifies a cause that blocks many incidents at the same time; one message is sent for it.
     """
 
     ruling: Ruling
@@ -98,7 +98,7 @@ def one_installation(stops: Stops) -> Verdict:
 
 
 def same_hardware(identity: Identity) -> Verdict:
-    """Hold every action if the alert names other hardware than the cluster's inventory."""
+    """Hold every action if the alert names hardware other than that in the cluster's inventory."""
     return _hold(Reason.IDENTITY, identity.problem) if identity.problem else ALLOWED
 
 

@@ -140,7 +140,7 @@ def moves_running_jobs(case: Case) -> Verdict:
 
 
 def signals(case: Case) -> frozenset[str]:
-    """Return the independent signals against the target, including a test that failed since the last repair."""
+    """Return the independent signals about the target, including a test that failed since the last repair."""
     tested = {"the active test"} if tested_sick(case.incident) else frozenset()
     return case.facts.witnesses | tested
 

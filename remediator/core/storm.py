@@ -1,4 +1,4 @@
-"""Detect storms: so much is reported unhealthy at once that a shared cause is likely. Pure."""
+"""Detect storms: so much is reported unhealthy at the same time that a shared cause is likely. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PoolSize:
 
 
 def storm_in(pool: PoolSize, reported: Collection[Target]) -> str | None:
-    """Return a text if hardware alerts report too much of the pool as failed, otherwise None.
+    """Return a description if hardware alerts report too much of the pool as failed, otherwise None.
 
     Too much means more than 20 % of the nodes and at least three, or more than 20 % of the GPUs and
     at least eight on at least three nodes. Two reported GPUs of a node count as the node.
@@ -51,7 +51,7 @@ def storm_in(pool: PoolSize, reported: Collection[Target]) -> str | None:
 
 
 def stalled_together(stalled: int, jobs: int) -> str:
-    """Return a text if more than 20 % of the running jobs, and at least two, are stalled; otherwise empty."""
+    """Return a description if more than 20 % of the running jobs, and at least two, are stalled; otherwise empty."""
     if stalled < LEAST_JOBS or stalled <= SHARE * jobs:
         return ""
     return (
