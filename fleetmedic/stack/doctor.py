@@ -18,12 +18,12 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries, ports
-from fleetmedic.stack.fetch import fetch, manual_fix, missing_packages, parts_dir, unpacked
+from fleetmedic.stack.disk_space import existing_parent, free_bytes, too_small
+from fleetmedic.stack.fetch import fetch, manual_fix, missing_packages, parts_dir
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.plan import StackOptions, decide, has_gpus
 from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
-NEEDS_BYTES = 2_000_000_000
 _LIBRARIES = {
     "psutil": "exporter",
     "numpy": "rules",
@@ -194,11 +194,7 @@ def _gpus() -> CheckResult:
 
 
 def _disk(state: Path) -> CheckResult:
-    folder = state
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    text = f"{free / 1e9:.1f} GB free for {state}"
+    folder = existing_parent(state)
     if not os.access(folder, os.W_OK):
         return CheckResult(
             "disk",
@@ -206,17 +202,7 @@ def _disk(state: Path) -> CheckResult:
             f"{folder} is not writable",
             "set FLEETMEDIC_HOME or --state-dir to a directory that you can write",
         )
-    need = NEEDS_BYTES - (0 if not unpacked() else _size(parts_dir()))
-    if free < need:
-        return CheckResult(
-            "disk",
-            "missing",
-            text,
-            f"{NEEDS_BYTES / 1e9:.0f} GB required: free disk space, or set FLEETMEDIC_HOME or "
-            "--state-dir to another file system",
-        )
-    return CheckResult("disk", "ok", text)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*"))
+    if problem := too_small(state):
+        cure = "free disk space, or set FLEETMEDIC_HOME or --state-dir to another file system"
+        return CheckResult("disk", "missing", problem, cure)
+    return CheckResult("disk", "ok", f"{free_bytes(state) / 1e9:.1f} GB free for {state}")

@@ -14,6 +14,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries
+from fleetmedic.stack.disk_space import too_small
 from fleetmedic.stack.fetch import fetch
 from fleetmedic.stack.health import health_problem
 from fleetmedic.stack.identity import Mark, alive
@@ -43,9 +44,6 @@ STATE_NAMES = (
 LOOK_SECONDS = 0.1
 # the lock of a state directory; it also marks the directory as fleetmedic's
 MARK = ".fleetmedic.lock"
-MIN_FREE_BYTES = (
-    300_000_000  # a day of metrics of the simulated fleet, and the first files of Prometheus
-)
 
 
 class Stack:
@@ -77,6 +75,7 @@ class Stack:
         require_same_fleet(plan)
         if any(binaries.find(name) is None for name in ("prometheus", "promtool", "alertmanager")):
             fetch(report)
+        require_space(plan.state)
         table = services(plan, binaries.command)
         require_free(plan.ports)
         for kind in ("prometheus", "alertmanager"):
@@ -193,13 +192,6 @@ class Stack:
                 f"a stack already runs in {state}. See `fleetmedic up status`, stop it with "
                 "`fleetmedic up down`, or choose another --port-base."
             ) from None
-        free = shutil.disk_usage(state).free
-        if free < MIN_FREE_BYTES:
-            raise UserError(
-                f"{state} has {free / 1e6:.0f} MB of free disk space; the stack needs at least "
-                f"{MIN_FREE_BYTES / 1e6:.0f} MB. Free disk space, or choose another directory with "
-                "--state-dir."
-            )
         end_leftovers(state)
 
     def _backfill(self, report: Report) -> None:
@@ -247,6 +239,14 @@ class Stack:
         return (
             f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"
             + "\n".join(f"    {line}" for line in log_lines or ["(nothing)"])
+        )
+
+
+def require_space(state: Path) -> None:
+    """Raise UserError if there is too little free disk space for a stack."""
+    if problem := too_small(state):
+        raise UserError(
+            f"{problem}. Free disk space, or choose another directory with --state-dir."
         )
 
 
