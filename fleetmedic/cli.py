@@ -15,8 +15,8 @@ from click.shell_completion import CompletionItem
 
 from fleetmedic import __version__
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.ownership import require_sole_owner
 from fleetmedic.terminal.disk_errors import explain
+from fleetmedic.terminal.ownership import require_sole_owner
 
 # name -> (module:attribute, extra that installs its libraries, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {

@@ -9,6 +9,7 @@ import click
 from fleetmedic.hardware import faults
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import stack_options
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
@@ -76,8 +77,9 @@ def inject(
     folder = stack.state / "hardware"
     if not folder.is_dir():
         raise UserError(
-            f"{folder} does not exist: no simulated GPUs there. Start a stack with `fleetmedic up`, "
-            "or set --state-dir or --port-base. Faults are never injected into real GPUs."
+            f"{stack.state} has no simulated GPUs. Start a stack with `fleetmedic up"
+            f"{stack_options(stack.state)}`, or select another stack with --state-dir or --port-base. "
+            "Faults are never injected into real GPUs."
         )
     hardware = Hardware(folder)
     faults.inject(
@@ -90,9 +92,10 @@ def inject(
         count=count,
         heals_by=heals_by,
     )
-    click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents list`.")
+    options = stack_options(stack.state)
+    click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents{options}`.")
     if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
         click.echo(
             f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
-            "`fleetmedic run --gpus 8 --simulate-load -- sleep 600`."
+            f"`fleetmedic run{options} --gpus 8 --simulate-load -- sleep 600`."
         )

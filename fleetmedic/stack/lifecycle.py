@@ -12,7 +12,7 @@ from typing import TextIO
 
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile
+from fleetmedic.kernel.home import StackFile, stack_options
 from fleetmedic.stack import binaries
 from fleetmedic.stack.disk_space import too_small
 from fleetmedic.stack.fetch import fetch
@@ -188,10 +188,7 @@ class Stack:
         except BlockingIOError:
             self._lock.close()
             self._lock = None
-            raise UserError(
-                f"a stack already runs in {state}. See `fleetmedic up status`, stop it with "
-                "`fleetmedic up down`, or choose another --port-base."
-            ) from None
+            raise UserError(_already_runs(state)) from None
         end_leftovers(state)
 
     def _backfill(self, report: Report) -> None:
@@ -267,6 +264,14 @@ def require_ours(state: Path) -> None:
             f"{state} is not a state directory of fleetmedic: it contains {min(foreign)!r}. "
             "Choose a new or empty directory with --state-dir."
         )
+
+
+def _already_runs(state: Path) -> str:
+    options = stack_options(state)
+    return (
+        f"a stack already runs in {state}. `fleetmedic up status{options}` shows it, and `fleetmedic up "
+        f"down{options}` stops it. A second stack needs another --state-dir and another --port-base."
+    )
 
 
 def reset(state: Path) -> None:

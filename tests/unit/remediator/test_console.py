@@ -408,7 +408,9 @@ def test_a_remediator_that_is_not_there_is_one_sentence(
 def test_no_stack_at_all_is_one_sentence(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert "has no stack" in sentence(capsys, "why", "node1", "--state-dir", str(tmp_path))
+    assert "no stack was started in" in sentence(
+        capsys, "why", "node1", "--state-dir", str(tmp_path)
+    )
 
 
 def test_a_target_that_is_none_is_one_sentence(

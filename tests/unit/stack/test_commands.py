@@ -155,8 +155,11 @@ def test_a_second_stack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     first, second = (Stack(StackOptions(state_dir=tmp_path, simulate=True)) for _ in range(2))
     first._lock_directory(tmp_path)
     try:
-        with pytest.raises(UserError, match="already runs"):
+        with pytest.raises(UserError) as refused:
             second.prepare(print)
+        for word in ("status", "down"):
+            assert f"`fleetmedic up {word} --state-dir {tmp_path}`" in str(refused.value)
+        assert "needs another --state-dir and another --port-base" in str(refused.value)
     finally:
         first.stop()
 
