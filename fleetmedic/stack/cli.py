@@ -22,6 +22,7 @@ from fleetmedic.stack.lifecycle import Stack, StackOptions, end_leftovers
 from fleetmedic.stack.logs import follow, last_lines
 from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
+from fleetmedic.stack.services import log_names, log_of
 from fleetmedic.terminal.output import lines_option
 from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
@@ -142,7 +143,8 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
 def status(stack: StackLocation) -> None:
     """Show the status of each process of the stack.
 
-    The exit code is 0 if all processes are healthy, otherwise 1.
+    A process is healthy if it is ready for requests. For a process that is not ready, the output
+    gives the reason. The exit code is 0 if all processes are healthy, otherwise 1.
 
     \b
     Examples:
@@ -195,25 +197,26 @@ def down(stack: StackLocation) -> None:
 def logs(stack: StackLocation, name: str, go_on: bool, count: int) -> None:
     """Print the last lines of a process's log.
 
-    NAME is a process, such as remediator or exporter-node1. `fleetmedic up status` lists all
-    processes.
+    NAME is a process, such as remediator or exporter-node1, or `up` for the supervisor of a stack in
+    the background. `fleetmedic up status` lists all processes. The log of pool is the log of
+    localcluster, which runs the pool.
 
     \b
     Examples:
       fleetmedic up logs remediator
       fleetmedic up logs exporter-node1 -f
     """
-    folder = stack.state / "logs"
-    known = sorted(path.stem for path in folder.glob("*.log"))
+    known = log_names(stack.state)
     if name not in known:
+        StackFile.read(stack.state)  # raises if no stack was ever started
         raise UserError(
-            f"{folder} has no log of process {name!r}. Expected one of: "
-            f"{', '.join(known) or 'no logs yet'}."
+            f"NAME: the stack has no process {name[:80]!r}. Expected one of: {', '.join(known)}."
         )
-    for line in last_lines(folder / f"{name}.log", count):
+    log = log_of(stack.state, name)
+    for line in last_lines(log, count):
         click.echo(line)
     if go_on:
-        for text in follow(folder / f"{name}.log"):
+        for text in follow(log):
             click.echo(text, nl=False)
 
 
@@ -265,6 +268,9 @@ def _draw(stack: Stack, state: Path) -> None:
 
 def _show(state: Path) -> bool:
     stack = StackFile.read(state)
+    if text := view.stopped(stack, state):
+        click.echo(text)
+        return False
     rows = view.check_processes(stack)
     if view.use_plain_output():
         click.echo(view.title(stack, state))
@@ -276,6 +282,4 @@ def _show(state: Path) -> bool:
     click.echo(view.dashboards_line(stack))
     if line := view.pause(stack):
         click.echo(line)
-    if not alive(stack.supervisor):
-        click.echo("The stack is not running. Start it with `fleetmedic up`.")
     return view.all_healthy(stack, rows)

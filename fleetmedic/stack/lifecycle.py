@@ -24,7 +24,7 @@ from fleetmedic.stack.ports import require_free
 from fleetmedic.stack.reaper import clean
 from fleetmedic.stack.render import render
 from fleetmedic.stack.service_supervisor import Report, ServiceProcess, ServiceSupervisor
-from fleetmedic.stack.services import health_urls, services
+from fleetmedic.stack.services import health_urls, log_of, services
 
 __all__ = ["Stack", "StackOptions"]
 
@@ -231,7 +231,7 @@ class Stack:
         ).save(self.plan.state)
 
     def _not_ready_text(self, name: str, why: dict[str, str], timeout: float) -> str:
-        log = self.plan.state / "logs" / f"{'localcluster' if name == 'pool' else name}.log"
+        log = log_of(self.plan.state, name)
         log_lines = last_lines(log, 3)
         return (
             f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"

@@ -127,11 +127,22 @@ def test_up_refuses_wrong_notifications_before_anything_starts(
     assert not state.exists()
 
 
-def test_status_of_a_stack_that_is_down_is_one(tmp_path: Path, run: CliRunner) -> None:
-    StackFile("local", 9090, True, {"rules": "http://127.0.0.1:1"}, "t").save(tmp_path)
+def test_status_of_a_stopped_stack_says_how_to_start_it_and_nothing_else(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    StackFile("local", 19090, True, {"rules": "http://127.0.0.1:1"}, "t").save(tmp_path)
     result = run.invoke(up, ["status", "--state-dir", str(tmp_path)])
     assert result.exit_code == 1
-    assert "The stack is not running" in result.output
+    start = f"fleetmedic up --state-dir {tmp_path} --port-base 19090"
+    assert result.output == f"No stack is running in {tmp_path}. Start it with `{start}`.\n"
+
+
+def test_status_names_what_a_killed_stack_left(tmp_path: Path, run: CliRunner) -> None:
+    pids = {"rules": own_identity(), "remediator": (1, 1)}
+    StackFile("local", 9090, True, {}, "t", supervisor=(1, 1), pids=pids).save(tmp_path)
+    result = run.invoke(up, ["status", "--state-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "Processes of an earlier stack still run: rules. `fleetmedic up down" in result.output
 
 
 def test_the_state_folder_may_be_named_before_the_sub_command(
@@ -145,10 +156,22 @@ def test_the_state_folder_may_be_named_before_the_sub_command(
 def test_logs_name_what_there_is(tmp_path: Path, run: CliRunner) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/rules.log").write_text("one\ntwo\nthree\n")
-    with pytest.raises(UserError, match="Expected one of: rules"):
+    with pytest.raises(UserError, match="no stack was started"):
+        run.invoke(up, ["logs", "../rules", "--state-dir", str(tmp_path)])
+    StackFile("local", 9090, True, {}, "t").save(tmp_path)
+    with pytest.raises(UserError, match=r"Expected one of: rules\."):
         run.invoke(up, ["logs", "../rules", "--state-dir", str(tmp_path)])
     result = run.invoke(up, ["logs", "rules", "-n", "2", "--state-dir", str(tmp_path)])
     assert result.output == "two\nthree\n"
+
+
+def test_the_log_of_the_pool_is_that_of_the_cluster_which_runs_it(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/localcluster.log").write_text("pool started\n")
+    result = run.invoke(up, ["logs", "pool", "--state-dir", str(tmp_path)])
+    assert result.output == "pool started\n"
 
 
 def test_a_second_stack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
