@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 from fleetmedic import __version__
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.terminal.disk_errors import explain
+from fleetmedic.terminal.mistyped import advice
 from fleetmedic.terminal.ownership import require_sole_owner
 
 # name -> (module:attribute, extra that installs its libraries, one line of help)
@@ -191,6 +192,8 @@ def main() -> None:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.UsageError) and (more := advice(error, sys.argv[1:])):
+            click.echo(more, err=True)
         sys.exit(2)
     except UserError as error:
         click.echo(f"fleetmedic: {error}", err=True)
