@@ -15,7 +15,7 @@ import uvicorn
 
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.settings import read as read_notifications
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.terminal.listen_errors import cannot_listen
 from remediator.actions.registry import actions
 from remediator.admission import Access
 from remediator.alert_states import AlertStates
@@ -307,10 +307,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        raise UserError(
-            f"cannot listen on {host}:{port} ({error.strerror}); specify another "
-            "--web.listen-address."
-        ) from None
+        raise cannot_listen(host, port, error, "--web.listen-address") from None
 
 
 def _log_event(event: Event) -> None:

@@ -157,7 +157,7 @@ def plan(config: Path, payload: Path) -> None:
     try:
         body = payload.read_bytes()[: MAX_BODY + 1]
     except OSError as error:
-        raise UserError(f"{payload}: cannot be read: {error.strerror}.") from None
+        raise UserError(f"{payload}: cannot be read: {error.strerror}. Check the path.") from None
     try:
         alerts = read_webhook(body, time.time()).alerts
     except UserError as error:

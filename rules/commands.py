@@ -178,7 +178,9 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
             out.mkdir(parents=True, exist_ok=True)
             write_atomic(target, text)
         except OSError as error:
-            raise UserError(f"{target} cannot be written: {error.strerror}.") from None
+            raise UserError(
+                f"cannot write {target}: {error.strerror}. Specify another directory with --out."
+            ) from None
         click.echo(str(target))
 
 

@@ -79,7 +79,8 @@ class StackFile:
                 "another stack with --state-dir or --port-base."
             ) from None
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+            said = f"cannot use {path}: {error.strerror}. Run the command as the user of the stack."
+            raise UserError(said) from None
         except (msgspec.DecodeError, ValueError, RecursionError):
             raise UserError(
                 f"{path} is damaged. Run `fleetmedic up{stack_options(state)}` to rewrite it."

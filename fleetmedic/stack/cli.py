@@ -23,6 +23,7 @@ from fleetmedic.stack.logs import follow, last_lines
 from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
 from fleetmedic.stack.services import log_names, log_of
+from fleetmedic.terminal.disk_errors import access_cure, user_name
 from fleetmedic.terminal.output import lines_option
 from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
@@ -175,7 +176,13 @@ def down(stack: StackLocation) -> None:
         )
         return
     began = time.monotonic()
-    send(supervisor, signal.SIGTERM)
+    try:
+        send(supervisor, signal.SIGTERM)
+    except PermissionError:
+        owner = user_name(Path(f"/proc/{supervisor[0]}").stat().st_uid)
+        raise UserError(
+            f"permission denied: {owner} started the stack in {state}. Run the command as that user."
+        ) from None
     if not wait_for_end(supervisor, DOWN_SECONDS):
         send(supervisor, signal.SIGKILL)
         wait_for_end(supervisor, 5.0)
@@ -213,6 +220,8 @@ def logs(stack: StackLocation, name: str, go_on: bool, count: int) -> None:
             f"NAME: the stack has no process {name[:80]!r}. Expected one of: {', '.join(known)}."
         )
     log = log_of(stack.state, name)
+    if not os.access(log, os.R_OK):
+        raise UserError(f"cannot use {log}: permission denied. {access_cure(log)}")
     for line in last_lines(log, count):
         click.echo(line)
     if go_on:

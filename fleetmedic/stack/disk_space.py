@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,12 @@ MIN_FREE_BYTES = 300_000_000
 
 
 def existing_parent(state: Path) -> Path:
-    """Return the directory, or its nearest parent that exists."""
-    return next(one for one in (state, *state.parents) if one.exists())
+    """Return the directory, or its nearest parent that exists and is not hidden from this user."""
+    for one in (state, *state.parents):
+        with contextlib.suppress(PermissionError):
+            if one.exists():
+                return one
+    return Path("/")
 
 
 def free_bytes(state: Path) -> int:

@@ -22,6 +22,7 @@ from fleetmedic.stack.disk_space import existing_parent, free_bytes, too_small
 from fleetmedic.stack.fetch import fetch, manual_fix, missing_packages, parts_dir
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.plan import StackOptions, decide, has_gpus
+from fleetmedic.terminal.disk_errors import access_cure
 from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
 _LIBRARIES = {
@@ -200,7 +201,7 @@ def _disk(state: Path) -> CheckResult:
             "disk",
             "missing",
             f"{folder} is not writable",
-            "set FLEETMEDIC_HOME or --state-dir to a directory that you can write",
+            access_cure(folder),
         )
     if problem := too_small(state):
         cure = "free disk space, or set FLEETMEDIC_HOME or --state-dir to another file system"

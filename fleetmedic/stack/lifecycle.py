@@ -25,6 +25,7 @@ from fleetmedic.stack.reaper import clean
 from fleetmedic.stack.render import render
 from fleetmedic.stack.service_supervisor import Report, ServiceProcess, ServiceSupervisor
 from fleetmedic.stack.services import health_urls, log_of, services
+from fleetmedic.terminal.disk_errors import unusable
 
 __all__ = ["Stack", "StackOptions"]
 
@@ -179,10 +180,7 @@ class Stack:
             state.mkdir(parents=True, exist_ok=True)
             self._lock = (state / MARK).open("a+")
         except OSError as error:
-            raise UserError(
-                f"{state} is not writable ({error.strerror}). Choose another directory with "
-                "--state-dir."
-            ) from None
+            raise unusable(state, error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -255,9 +253,7 @@ def require_ours(state: Path) -> None:
     try:
         names = {path.name for path in state.iterdir()} if state.exists() else set()
     except OSError as error:
-        raise UserError(
-            f"{state} is not readable ({error.strerror}). Choose another directory with --state-dir."
-        ) from None
+        raise unusable(state, error) from None
     foreign = names - {"logs"}
     if foreign and MARK not in names:
         raise UserError(

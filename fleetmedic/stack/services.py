@@ -64,8 +64,10 @@ def log_of(state: Path, name: str) -> Path:
 
 
 def log_names(state: Path) -> list[str]:
-    """Return the names of the processes that have a log, sorted."""
-    found = {path.stem for path in (state / "logs").glob("*.log")}
+    """Return the names of the processes that have a log, sorted. Raises OSError without access."""
+    folder = state / "logs"
+    files = list(folder.iterdir()) if folder.exists() else []
+    found = {path.stem for path in files if path.suffix == ".log"}
     return sorted(found | {name for name, logger in _LOGGED_BY.items() if logger in found})
 
 
