@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,11 +76,17 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -
     if as_json:
         click.echo(json.dumps({"findings": [asdict(one) for one in found]}, indent=1))
     else:
-        for one in found:
-            click.echo(f"{one.verdict:<7} {one.name:<13} {one.text}")
-            if one.cure:
-                click.echo(f"{'':<21} -> {one.cure}")
+        click.echo("\n".join(_lines(found)))
     ctx.exit(1 if any(one.verdict == "missing" for one in found) else 0)
+
+
+def _lines(found: list[CheckResult]) -> Iterator[str]:
+    """Yield a line for each result, and each fix once: after the last result that needs it."""
+    last = {one.cure: one for one in found}
+    for one in found:
+        yield f"{one.verdict:<7} {one.name:<13} {one.text}"
+        if one.cure and last[one.cure] is one:
+            yield f"{'':<21} -> {one.cure}"
 
 
 def examine(stack: StackLocation) -> list[CheckResult]:
@@ -121,7 +127,7 @@ def _libraries() -> CheckResult:
             "libraries",
             "missing",
             f"missing: {', '.join(missing)}",
-            f"pip install 'fleetmedic[{extras}]'",
+            f"Run `pip install 'fleetmedic[{extras}]'`.",
         )
     return CheckResult("libraries", "ok", "all required libraries are installed")
 
@@ -135,7 +141,7 @@ def _program(name: str) -> CheckResult:
                 name,
                 verdict,
                 "not found on PATH or among the downloaded programs",
-                f"run `fleetmedic doctor --fetch`, or {manual_fix()}",
+                f"Run `fleetmedic doctor --fetch`, or {manual_fix()}",
             )
         start = binaries.command(name)
     except UserError as error:
@@ -161,7 +167,7 @@ def _namespaces() -> CheckResult:
         "namespaces",
         "note",
         f"`unshare {flags}` is not permitted",
-        "" if proot else "a downloaded Alertmanager needs proot: run `fleetmedic doctor --fetch`",
+        "" if proot else "A downloaded Alertmanager needs proot: run `fleetmedic doctor --fetch`.",
     )
 
 
@@ -169,18 +175,18 @@ def _ports(stack: StackLocation) -> CheckResult:
     base = stack.port_base
     plan = decide(StackOptions(state_dir=stack.state, port_base=base), gpus_found=False)
     try:
-        if alive(StackFile.read(plan.state).supervisor):
-            return CheckResult(
-                "ports", "ok", f"from {base}: in use by the stack that runs in {plan.state}"
-            )
+        running = StackFile.read(plan.state)
+        if alive(running.supervisor):
+            text = f"in use by the stack that runs in {plan.state}, from {running.port_base}"
+            return CheckResult("ports", "ok", text)
     except UserError:
         pass  # the usual case: no stack was started there
     taken = {port: ports.port_user(port) for port in plan.ports.values() if not ports.is_free(port)}
     if not taken:
-        return CheckResult("ports", "ok", f"from {base}: all {len(plan.ports)} are free")
+        return CheckResult("ports", "ok", f"all {len(plan.ports)} ports from {base} are free")
     who = "; ".join(f"{port}: {holder}" for port, holder in taken.items())
     return CheckResult(
-        "ports", "note", f"in use: {who}", f"use --port-base {ports.suggest(plan.ports)}"
+        "ports", "note", f"in use: {who}", f"Use --port-base {ports.suggest(plan.ports)}."
     )
 
 
@@ -204,6 +210,6 @@ def _disk(state: Path) -> CheckResult:
             access_cure(folder),
         )
     if problem := too_small(state):
-        cure = "free disk space, or set FLEETMEDIC_HOME or --state-dir to another file system"
+        cure = "Free disk space, or set FLEETMEDIC_HOME or --state-dir to another file system."
         return CheckResult("disk", "missing", problem, cure)
     return CheckResult("disk", "ok", f"{free_bytes(state) / 1e9:.1f} GB free for {state}")

@@ -114,6 +114,25 @@ def test_the_doctor_speaks_json_and_fails_when_something_lacks(
     assert found["disk"]["name"] == "disk"
 
 
+def test_the_doctor_gives_each_fix_once(
+    tmp_path: Path, run: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETMEDIC_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    lines = run.invoke(doctor).output.splitlines()
+    fixes = [line for line in lines if "`fleetmedic doctor --fetch`, or install" in line]
+    assert len(fixes) == 1
+    assert lines[lines.index(fixes[0]) - 1].split()[:2] == ["note", "amtool"]
+
+
+def test_the_doctor_names_the_ports_of_the_stack_that_runs_there(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    StackFile("local", 19090, True, {}, "t", supervisor=own_identity()).save(tmp_path)
+    shown = run.invoke(doctor, ["--state-dir", str(tmp_path)]).output
+    assert f"ports         in use by the stack that runs in {tmp_path}, from 19090\n" in shown
+
+
 @pytest.mark.parametrize("detach", [[], ["--detach"]])
 def test_up_refuses_wrong_notifications_before_anything_starts(
     tmp_path: Path, run: CliRunner, detach: list[str]
