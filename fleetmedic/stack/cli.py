@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
@@ -25,7 +26,7 @@ from fleetmedic.stack.reaper import send, wait_for_end
 from fleetmedic.stack.services import log_names, log_of
 from fleetmedic.terminal.disk_errors import access_cure, user_name
 from fleetmedic.terminal.output import lines_option
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
 
 READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0
@@ -190,9 +191,18 @@ def down(stack: StackLocation) -> None:
     click.echo(f"Stopped after {time.monotonic() - began:.1f} s. The state is kept in {state}.")
 
 
+def _log_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the processes of the selected stack that have a log."""
+    try:
+        found = log_names(selected_stack(ctx).state)
+    except OSError:
+        return []
+    return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+
 @up.command()
 @stack_option
-@click.argument("name")
+@click.argument("name", shell_complete=_log_names)
 @click.option(
     "-f",
     "--follow",

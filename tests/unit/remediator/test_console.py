@@ -525,6 +525,13 @@ def test_targets_and_incidents_are_completed(state: Path) -> None:
     assert completed(close, state, "") == [OPEN["id"], "node2/3"]
 
 
+def test_an_order_is_completed_with_what_it_can_be_given(state: Path, place: Place) -> None:
+    job = {**OPEN, "id": "inc-cccccccccc", "target": "job/a", "state": "ESCALATED"}
+    place.put("/api/v1/incidents", {"incidents": [CLOSED, job, OPEN]})
+    assert completed(release, state, "") == ["node2/3", "node1"]
+    assert completed(retry, state, "") == [job["id"], "job/a"]
+
+
 def test_completion_without_a_remediator_offers_nothing(tmp_path: Path, place: Place) -> None:
     assert completed(why, tmp_path, "") == []
     place.answers["/api/v1/incidents"] = (500, b"")

@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from fleetmedic.hardware.state import Hardware
@@ -34,6 +36,33 @@ def test_inject_loses_the_gpu_that_is_named(tmp_path: Path, run: CliRunner) -> N
     assert result.exit_code == 0
     assert hardware.gpu("node2", 3).lost
     assert "gpu/node2/3: injected lost" in result.output
+
+
+def completed(command: click.Command, state: Path, *words: str) -> list[str]:
+    """What the shell is offered for the last word."""
+    arguments = [*words[:-1], "--state-dir", str(state)]
+    found = ShellComplete(command, {}, "x", "_X").get_completions(arguments, words[-1])
+    return [one.value for one in found]
+
+
+def test_gpus_and_faults_are_completed(tmp_path: Path) -> None:
+    Hardware(tmp_path / "hardware").create(2, 2)
+    assert completed(inject, tmp_path, "node2") == ["node2/0", "node2/1"]
+    assert completed(inject, tmp_path, "node2/0", "h") == ["hang", "hot", "heal"]
+    assert completed(inject, tmp_path / "none", "") == []
+
+
+def test_processes_with_a_log_are_completed(tmp_path: Path) -> None:
+    assert completed(up, tmp_path, "logs", "") == []
+    (tmp_path / "logs").mkdir()
+    for name in ("localcluster.log", "localcluster.log.1", "rules.log"):
+        (tmp_path / "logs" / name).touch()
+    assert completed(up, tmp_path, "logs", "") == ["localcluster", "pool", "rules"]
+
+
+def test_a_fault_that_does_not_exist_is_named_by_its_argument(run: CliRunner) -> None:
+    output = run.invoke(inject, ["node1/0", "lots"]).output
+    assert "Invalid value for 'FAULT': 'lots' is not one of 'lost', 'hang'" in output
 
 
 @pytest.mark.parametrize("target", ["node2", "job/a", "node2/99", "../x/1"])
