@@ -113,9 +113,11 @@ def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
             f"incident {incident_id[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
         ) from None
     about = story.incident
-    held = f", held since {moment(about.held_since)}" if about.held_since is not None else ""
+    since = f" since {moment(about.held_since)}" if about.held_since is not None else ""
     click.echo(
-        clean(f"{about.id}: {about.target} is {about.state}{held}, playbook {about.playbook}")
+        clean(
+            f"{about.id}: {about.target} is {about.shown_state}{since}, playbook {about.playbook}"
+        )
     )
     click.echo(f"opened {moment(about.opened)}, level {clean(about.level or '-')}")
     click.echo(clean(story.summary or about.text))
@@ -166,6 +168,9 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
         click.echo(_no_decisions(remediator, wanted, answer.text))
         return
     rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit), STYLES)
+    if answer.still_firing:
+        names = clean(", ".join(answer.still_firing))
+        click.echo(f"Still firing, and not handled by an open incident: {names}.")
 
 
 def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:

@@ -255,6 +255,20 @@ def test_what_a_guard_holds_says_so_in_every_state(
     assert f"is QUARANTINED, held since {moment(NOW - 5)}, playbook gpu-lost" in shown
 
 
+def test_a_closed_incident_whose_alert_still_fires_says_so(
+    run: Callable[..., Result], place: Place
+) -> None:
+    closed = {**CLOSED, "since": NOW, "still_firing": ["DiskFull"]}
+    place.put("/api/v1/incidents", {"incidents": [closed]})
+    place.put(f"/api/v1/incidents/{closed['id']}", {"incident": closed, "events": []})
+    told = {"target": "node/node1", "decisions": DECISIONS, "still_firing": ["DiskFull"]}
+    place.put("/api/v1/why", told)
+    assert "CLOSED, alert firing  gpu-lost" in run(incidents).output
+    assert "is CLOSED, alert firing, playbook" in run(incidents, "show", closed["id"]).output
+    line = run(why, "node1").output.splitlines()[-1]
+    assert line == "Still firing, and not handled by an open incident: DiskFull."
+
+
 def test_a_release_carries_the_token_who_and_why(run: Callable[..., Result], place: Place) -> None:
     place.put("/api/v1/targets/release", {"text": "gpu/node2/3 is\x1b back in service."})
     done = run(release, "node2/gpu3", "--reason", " cable\nreplaced ")

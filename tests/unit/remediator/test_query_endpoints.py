@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
+from remediator import pages
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import events
@@ -320,6 +321,26 @@ def test_an_incident_is_shown_with_its_present_reason(story: Story) -> None:
     (one,) = story.client.get("/incidents").json()["incidents"]
     assert (one["state"], one["reason"], one["text"]) == ("NEW", "budget_out", "3 of 4 are out.")
     assert one["held_since"] == 1002.0
+
+
+def test_an_incident_that_ended_names_the_alerts_that_still_fire(story: Story) -> None:
+    lost = alert("DiskFull", node="node1")
+    story.write(events.alert_received(lost, NODE, story.at(), "webhook"))
+    story.open("inc-1", NODE, lost)
+    (one,) = story.client.get("/incidents").json()["incidents"]
+    assert (one["still_firing"], story.why("node1")["still_firing"]) == ([], [])
+    for state, reason in (
+        (IncidentState.TRIAGED, Reason.ROUTED),
+        (IncidentState.CLOSED, Reason.NOTIFIED),
+    ):
+        incident = story.journal_state.incidents["inc-1"]
+        story.write(events.moved(incident, state, story.at(), reason))
+    (one,) = story.client.get("/incidents").json()["incidents"]
+    assert (one["state"], one["still_firing"]) == ("CLOSED", ["DiskFull"])
+    assert "closes even if its alert is still firing" in one["text"]
+    assert story.why("node1")["still_firing"] == ["DiskFull"]
+    page = pages.home(story.journal_state)
+    assert ">CLOSED, alert firing<" in page
 
 
 @given(st.lists(st.sampled_from(["hold", "other hold", "absorb", "leave", "another"]), max_size=12))
