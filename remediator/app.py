@@ -66,6 +66,7 @@ class RunningRemediator:
     dashboards: DashboardRoutes
     discovery: Discovery | None
     journal: Journal
+    refusal: Callable[[], str | None]
 
     async def unready(self) -> str | None:
         """Return the reason why the journal cannot store alerts now; None if it can."""
@@ -163,6 +164,7 @@ async def running(
             now=clock.now,
         )
         lock = await _lock(settings, data_dir, cluster, take_over)
+        refusal = lock.refusal if lock else lambda: None
         sensors = Sensors(
             prometheus, cluster=settings.cluster, scrape_interval=settings.scrape_interval
         )
@@ -174,7 +176,7 @@ async def running(
                 journal_state,
                 clock,
                 ReportedHardware(journal_state, rules.route),
-                lock.refusal if lock else lambda: None,
+                refusal,
             ),
             ceiling=settings.level,
             limits=settings.limits,
@@ -220,7 +222,15 @@ async def running(
             tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
             yield RunningRemediator(
-                engine, reconciler, journal_state, metrics, delivery, dashboards, discovery, journal
+                engine,
+                reconciler,
+                journal_state,
+                metrics,
+                delivery,
+                dashboards,
+                discovery,
+                journal,
+                refusal,
             )
         finally:
             for task in tasks:
@@ -274,6 +284,7 @@ async def serve(
                 settings.alertmanager_receivers,
                 cluster,
                 runbook_urls(settings),
+                parts.refusal,
             )
             config = uvicorn.Config(
                 make_app(server_context),

@@ -31,19 +31,32 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def home(journal_state: JournalState) -> str:
-    """Return the page with the latest incidents and all open incidents, newest first."""
+def home(journal_state: JournalState, refusal: str | None = None) -> str:
+    """Return the page with the latest incidents and all open incidents, newest first.
+
+    `refusal` is the reason why this remediator may take no action; None if it may.
+    """
     known = list(journal_state.incidents.values())
     shown = [one for one in known[:-MAX_SHOWN] if not one.ended] + known[-MAX_SHOWN:]
 
     def state_of(incident: Incident) -> str:
         return _state(incident, journal_state)
 
-    return _page("incidents", incidents=shown[::-1], pause=journal_state.pause, state_of=state_of)
+    return _page(
+        "incidents",
+        incidents=shown[::-1],
+        pause=journal_state.pause,
+        refusal=refusal,
+        state_of=state_of,
+    )
 
 
 def incident(
-    found: Incident, events: Sequence[Event], journal_state: JournalState, playbook: Playbook | None
+    found: Incident,
+    events: Sequence[Event],
+    journal_state: JournalState,
+    playbook: Playbook | None,
+    refusal: str | None = None,
 ) -> str:
     """Return the page of one incident: summary, alerts, and its latest events, newest first."""
 
@@ -54,8 +67,9 @@ def incident(
     return _page(
         "incident",
         one=found,
-        summary=summary(found, playbook),
+        summary=summary(found, playbook, refusal),
         pause=journal_state.pause,
+        refusal=refusal,
         events=events[::-1][:MAX_EVENTS],
         left_out=len(events) > MAX_EVENTS,
         status_of=status_of,

@@ -28,12 +28,16 @@ _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 @dataclass(frozen=True, slots=True)
 class QueryEndpoints:
-    """The read-only HTTP endpoints. `cluster` is queried for jobs; None disables that check."""
+    """The read-only HTTP endpoints. `cluster` is queried for jobs; None disables that check.
+
+    `refusal` returns the reason why this remediator may take no action; None if it may.
+    """
 
     journal_state: JournalState
     data_dir: Path
     cluster: Cluster | None = None
     playbook: Callable[[str], Playbook | None] = lambda _: None
+    refusal: Callable[[], str | None] = lambda: None
 
     async def incidents(self, request: Request) -> Response:
         """Return the latest incidents and all open ones."""
@@ -44,6 +48,7 @@ class QueryEndpoints:
             {
                 "incidents": [self._as_json(one) for one in shown],
                 "pause": _pause(self.journal_state),
+                "refusal": self.refusal(),
             }
         )
 
@@ -56,7 +61,7 @@ class QueryEndpoints:
         return encoded(
             {
                 "incident": self._as_json(found),
-                "summary": summary(found, self.playbook(found.playbook)),
+                "summary": summary(found, self.playbook(found.playbook), self.refusal()),
                 "events": [line(event) for event in story],
             }
         )
@@ -95,6 +100,7 @@ class QueryEndpoints:
             "decisions": [line(event) for event in decided],
             "incidents": [one.id for one in (*own, *related)],
             "pause": _pause(self.journal_state),
+            "refusal": self.refusal(),
             "still_firing": self._still_firing(own),
         }
         if not decided:

@@ -299,6 +299,6 @@ def _show(state: Path) -> bool:
 
         Console().print(view.table(rows, view.title(stack, state)))
     click.echo(view.dashboards_line(stack))
-    if line := view.pause(stack):
+    for line in view.stops(stack):
         click.echo(line)
     return view.all_healthy(stack, rows)

@@ -19,7 +19,7 @@ from fleetmedic.stack.identity import alive
 from fleetmedic.terminal.output import clean
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import IncidentsResponse
-from remediator.console.show import pause_line
+from remediator.console.show import stop_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -161,17 +161,17 @@ def dashboards_line(stack: StackFile) -> str:
     return f"Dashboards: {stack.urls['remediator']}/dashboards"
 
 
-def pause(stack: StackFile) -> str | None:
-    """Return the line that says that the remediator is paused, or None."""
+def stops(stack: StackFile) -> list[str]:
+    """Return a line for each cause for which the remediator takes no action, such as a pause."""
     if "remediator" not in stack.urls:
-        return None
+        return []
     try:
         found = RemediatorClient(stack.urls["remediator"], timeout=2.0).get(
             "/api/v1/incidents", IncidentsResponse
         )
     except (UserError, LookupError):
-        return None
-    return pause_line(found.pause)
+        return []
+    return stop_lines(found)
 
 
 def _age(seconds: float | None) -> str:

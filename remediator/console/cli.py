@@ -20,10 +20,9 @@ from remediator.console.responses import (
     DecisionDoc,
     IncidentResponse,
     IncidentsResponse,
-    PauseDoc,
     WhyResponse,
 )
-from remediator.console.show import STYLES, moment, pause_line
+from remediator.console.show import STYLES, moment, stop_lines
 
 P = ParamSpec("P")
 DAY = 86_400.0
@@ -163,7 +162,7 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
-    _print_pause(answer.pause)
+    _print_stops(answer)
     if not answer.decisions:
         click.echo(_no_decisions(remediator, wanted, answer.text))
         return
@@ -204,9 +203,9 @@ def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> st
     return clean(said) or f"No decision about {target}: no alert named it."
 
 
-def _print_pause(pause: PauseDoc | None) -> None:
-    """Print a line above the output if the remediator is paused."""
-    if line := pause_line(pause):
+def _print_stops(answer: IncidentsResponse | WhyResponse) -> None:
+    """Print a line above the output for each cause for which the remediator takes no action."""
+    for line in stop_lines(answer):
         click.echo(line)
 
 
@@ -220,7 +219,7 @@ def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
-    _print_pause(answer.pause)
+    _print_stops(answer)
     found = answer.incidents
     day_ago = time.time() - DAY
     shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]

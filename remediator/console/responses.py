@@ -43,6 +43,7 @@ class IncidentsResponse(msgspec.Struct, frozen=True):
 
     incidents: list[IncidentDoc]
     pause: PauseDoc | None = None
+    refusal: str | None = None
 
 
 class EventDoc(msgspec.Struct, frozen=True):
@@ -79,4 +80,5 @@ class WhyResponse(msgspec.Struct, frozen=True):
     incidents: list[str] = []
     text: str = ""
     pause: PauseDoc | None = None
+    refusal: str | None = None
     still_firing: list[str] = []

@@ -38,6 +38,21 @@ def pause_line(pause: Paused | None) -> str | None:
     return clean(f"Paused by {pause.by} since {moment(pause.at)}: {pause.reason}")
 
 
+class Stopped(Protocol):
+    """A response that says why the remediator takes no action: a pause, or the lock of the cluster."""
+
+    @property
+    def pause(self) -> Paused | None: ...
+
+    @property
+    def refusal(self) -> str | None: ...
+
+
+def stop_lines(answer: Stopped) -> list[str]:
+    """Return a line for each cause for which the remediator takes no action."""
+    return [clean(line) for line in (pause_line(answer.pause), answer.refusal) if line]
+
+
 def state_of(state: str, *, held: bool, firing: bool) -> str:
     """Return the state of an incident. The suffix says that a guard holds the incident, or that its
     alert still fires after its end."""

@@ -232,6 +232,17 @@ def test_a_pause_is_shown_above_incidents_and_decisions(
     assert run(why, "node2/3").output.startswith(line)
 
 
+def test_another_remediator_is_named_above_incidents_and_decisions(
+    run: Callable[..., Result], place: Place
+) -> None:
+    taken = "Another remediator acts; this one takes no action."
+    place.put("/api/v1/incidents", {"incidents": [OPEN], "refusal": taken})
+    told = {"target": "gpu/node2/3", "decisions": DECISIONS, "refusal": taken}
+    place.put("/api/v1/why", told)
+    assert run(incidents).output.splitlines()[0] == taken
+    assert run(why, "node2/3").output.splitlines()[0] == taken
+
+
 def test_the_story_of_an_incident_begins_with_its_summary(
     run: Callable[..., Result], place: Place
 ) -> None:

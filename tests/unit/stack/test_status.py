@@ -20,11 +20,12 @@ from fleetmedic.stack.status import (
     check_processes,
     dashboards_line,
     lines,
-    pause,
+    stops,
     table,
 )
 
 REFUSED = "The journal cannot be written: disk full.\n"
+TAKEN = "Another remediator acts; this one takes no action."
 PAUSE = {"by": "alice", "reason": "rack\x1b 4", "at": 1_700_000_000.0}
 
 
@@ -35,7 +36,11 @@ def remediator() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             ready = self.path != "/-/ready"
-            body = json.dumps({"incidents": [], "pause": PAUSE}) if ready else REFUSED
+            body = (
+                json.dumps({"incidents": [], "pause": PAUSE, "refusal": TAKEN})
+                if ready
+                else REFUSED
+            )
             self.send_response(200 if ready else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -51,9 +56,10 @@ def remediator() -> Iterator[str]:
         thread.join()
 
 
-def test_a_pause_is_a_line_of_the_status(remediator: str) -> None:
+def test_what_stops_the_remediator_is_a_line_of_the_status(remediator: str) -> None:
     stack = StackFile("local", 9090, True, {"remediator": remediator}, "token")
-    line = pause(stack) or ""
+    line, other = stops(stack)
+    assert other == TAKEN
     assert line.startswith("Paused by alice since 2023-11-14")
     assert line.endswith(": rack  4")
     assert dashboards_line(stack) == f"Dashboards: {remediator}/dashboards"
@@ -86,7 +92,7 @@ def test_every_process_is_asked_whether_it_is_ready() -> None:
 
 def test_without_a_remediator_the_status_names_no_dashboards_and_no_pause() -> None:
     stack = StackFile("local", 9090, True, {}, "token")
-    assert pause(stack) is None
+    assert stops(stack) == []
     assert "no remediator" in dashboards_line(stack)
     silent = StackFile("local", 9090, True, {"remediator": "http://127.0.0.1:1"}, "token")
-    assert pause(silent) is None
+    assert stops(silent) == []
