@@ -152,8 +152,11 @@ class JournalState:
         return any(record is not None and record.alert.firing for record in records)
 
     def still_firing(self, incident: Incident) -> tuple[str, ...]:
-        """Return the names of the firing alerts that nothing handles, because the incident has ended."""
-        if not incident.ended:
+        """Return the names of the firing alerts that nothing handles, because the incident has ended.
+
+        After a repair, an alert about a past event may fire for some time. Such an alert does not count.
+        """
+        if not incident.ended or incident.reason is Reason.READMITTED:
             return ()
         records = (self.episodes.get(episode.key) for episode in incident.alerts)
         own = (one.alert for one in records if one is not None and one.incident == incident.id)
