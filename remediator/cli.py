@@ -210,7 +210,9 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
 @remediator.command()
 @_data
 @click.option("--json", "as_json", is_flag=True, help="JSON output, one event per line.")
-@click.option("--follow", is_flag=True, help="Print new events as they are written, until Ctrl-C.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Print new events as they are written, until Ctrl-C."
+)
 def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
     """Print the remediator's journal, oldest event first.
 

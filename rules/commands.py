@@ -56,10 +56,15 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     help="Speed-up factor for tests: every duration in the rules is divided by it. Use 1 in production.",
 )
 @click.option(
-    "--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Base URL of the runbook pages."
+    "--runbook-base",
+    metavar="URL",
+    default=RUNBOOK_BASE,
+    show_default=True,
+    help="Base URL of the runbook pages.",
 )
 @click.option(
     "--dashboard-base",
+    metavar="URL",
     default=DASHBOARD_BASE,
     show_default=True,
     help="Base URL of the dashboards: Grafana, or the remediator. Links have the path /d/UID.",

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile
+from fleetmedic.kernel.home import StackFile, stack_options
 from fleetmedic.stack import status as view
 from fleetmedic.stack.binaries import OVERRIDES
 from fleetmedic.stack.detach import run_detached
@@ -136,6 +136,7 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
     if given["detach"]:
         run_detached(options, click.echo, READY_SECONDS)
         _show(options.state_dir)
+        click.echo(f"Stop the stack with `fleetmedic up down{stack_options(options.state_dir)}`.")
     else:
         _stay(options)
 
@@ -202,7 +203,7 @@ def _log_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 @up.command()
 @stack_option
-@click.argument("name", shell_complete=_log_names)
+@click.argument("name", required=False, shell_complete=_log_names)
 @click.option(
     "-f",
     "--follow",
@@ -211,7 +212,7 @@ def _log_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     help="Print new lines as they are written, until Ctrl-C.",
 )
 @lines_option
-def logs(stack: StackLocation, name: str, go_on: bool, count: int) -> None:
+def logs(stack: StackLocation, name: str | None, go_on: bool, count: int) -> None:
     """Print the last lines of a process's log.
 
     NAME is a process, such as remediator or exporter-node1, or `up` for the supervisor of a stack in
@@ -224,11 +225,10 @@ def logs(stack: StackLocation, name: str, go_on: bool, count: int) -> None:
       fleetmedic up logs exporter-node1 -f
     """
     known = log_names(stack.state)
-    if name not in known:
+    if name is None or name not in known:
         StackFile.read(stack.state)  # raises if no stack was ever started
-        raise UserError(
-            f"NAME: the stack has no process {name[:80]!r}. Expected one of: {', '.join(known)}."
-        )
+        given = f", got {name[:80]!r}" if name else ""
+        raise UserError(f"NAME: expected one of: {', '.join(known)}{given}.")
     log = log_of(stack.state, name)
     if not os.access(log, os.R_OK):
         raise UserError(f"cannot use {log}: permission denied. {access_cure(log)}")

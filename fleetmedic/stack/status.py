@@ -50,8 +50,10 @@ class ProcessStatus:
 
     @property
     def reason(self) -> str:
-        """Return the reason why a running process is not ready, otherwise an empty text."""
-        return clean(self.trouble or "") if self.state == "not ready" else ""
+        """Return the reason why a process is not ready, or where to find it; empty if healthy."""
+        if self.trouble == DOWN:
+            return f"see `fleetmedic up logs {self.name}`"
+        return clean(self.trouble or "")
 
 
 def check_processes(stack: StackFile) -> list[ProcessStatus]:

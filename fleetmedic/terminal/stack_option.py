@@ -27,7 +27,8 @@ def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--port-base",
         type=click.IntRange(1024, 65_000),
-        help="Port of Prometheus, from 1024. The other processes use higher ports: Alertmanager +3, remediator +5, "
+        metavar="PORT",
+        help="Port of Prometheus. The other processes use higher ports: Alertmanager +3, remediator +5, "
         f"exporters from +320. [default: {DEFAULT_PORT_BASE}]",
     )(command)
 

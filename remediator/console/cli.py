@@ -34,10 +34,12 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
     @stack_option
     @click.option(
         "--url",
+        metavar="URL",
         help="URL of the remediator, http://HOST:PORT. [default: the remediator of the stack]",
     )
     @click.option(
         "--token-file",
+        metavar="FILE",
         help="File with the remediator's bearer token. [default: the token file of the stack]",
     )
     @wraps(command)
@@ -52,7 +54,18 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
     return found
 
 
-@click.group(invoke_without_command=True)
+class _IncidentsGroup(click.Group):
+    """A click group that accepts `incidents ID` as `incidents show ID`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0].startswith("inc-"):
+            return "show", self.commands["show"], args
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_IncidentsGroup, invoke_without_command=True)
 @click.option(
     "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
 )
@@ -61,7 +74,8 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
 def incidents(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
     """List incidents, newest first.
 
-    The list includes all open incidents, and the incidents that ended in the last 24 h.
+    The list includes all open incidents, and the incidents that ended in the last 24 h. `fleetmedic
+    incidents ID` is the same as `fleetmedic incidents show ID`.
 
     \b
     Examples:

@@ -168,7 +168,7 @@ class RemediatorClient:
             )
         if status == 409 and said:  # understood and refused: the sentence is for the operator
             raise UserError(said[:1000])
-        said = said[:200]
+        said = said[:200].rstrip(".")
         raise UserError(
             f"the remediator at {self.url} returned status {status}{': ' + said if said else ''}; "
             "see its log."

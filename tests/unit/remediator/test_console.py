@@ -171,6 +171,11 @@ def test_show_tells_the_story_of_one_incident(run: Callable[..., Result]) -> Non
     assert output.rstrip().endswith("quarantine_gpu")
 
 
+def test_an_incident_is_shown_by_its_id_alone(run: Callable[..., Result]) -> None:
+    assert run(incidents, OPEN["id"]).output == run(incidents, "show", OPEN["id"]).output
+    assert run(incidents, "lst").exit_code == 2
+
+
 def test_a_groups_options_hold_for_its_commands(state: Path) -> None:
     result = CliRunner().invoke(incidents, ["--state-dir", str(state), "show", str(OPEN["id"])])
     assert "REPAIRING" in result.output

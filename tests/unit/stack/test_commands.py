@@ -207,8 +207,10 @@ def test_logs_name_what_there_is(tmp_path: Path, run: CliRunner) -> None:
     with pytest.raises(UserError, match="no stack was started"):
         run.invoke(up, ["logs", "../rules", "--state-dir", str(tmp_path)])
     StackFile("local", 9090, True, {}, "t").save(tmp_path)
-    with pytest.raises(UserError, match=r"Expected one of: rules\."):
+    with pytest.raises(UserError, match=r"NAME: expected one of: rules, got '\.\./rules'\."):
         run.invoke(up, ["logs", "../rules", "--state-dir", str(tmp_path)])
+    with pytest.raises(UserError, match=r"NAME: expected one of: rules\."):
+        run.invoke(up, ["logs", "--state-dir", str(tmp_path)])
     result = run.invoke(up, ["logs", "rules", "-n", "2", "--state-dir", str(tmp_path)])
     assert result.output == "two\nthree\n"
 

@@ -76,7 +76,8 @@ def test_a_process_that_is_not_ready_is_not_healthy_and_gives_the_reason(remedia
     assert refused.startswith("remediator       not ready  pid")
     assert refused.endswith(f"{remediator}  HTTP 503: {REFUSED.strip()}")
     assert unreachable.endswith("http://127.0.0.1:1  Connection refused")
-    assert "down" in down
+    assert "localcluster     down" in down
+    assert down.endswith("see `fleetmedic up logs localcluster`")
     assert not all_healthy(stack, rows)
     shown = Console(file=StringIO(), width=200)
     shown.print(table(rows, "title"))
