@@ -280,8 +280,10 @@ def _prepare(folder: Path) -> Path:
                 )
             found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0]
     except (OSError, sqlite3.Error) as error:
+        cause = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{folder}: the journal cannot be created or opened ({error}); check the directory, or specify another --data-dir."
+            f"{folder}: the journal cannot be created or opened ({cause}). Check that this user may write to "
+            "the directory, or specify another --data-dir."
         ) from None
     if found != str(SCHEMA_VERSION):
         raise UserError(

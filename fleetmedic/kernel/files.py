@@ -14,7 +14,11 @@ def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, sync: bool
     Raises OSError if the directory is not writable.
     """
     raw = data.encode() if isinstance(data, str) else data
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)  # users do not know the temporary file
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(raw)

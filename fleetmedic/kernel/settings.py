@@ -129,5 +129,6 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: no such file. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}."
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}. Check the file and its "
+            "permissions."
         ) from None

@@ -22,6 +22,12 @@ def test_writes_text_and_bytes_with_the_mode_asked_for(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
 
 
+def test_an_error_names_the_file_and_not_a_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomic(tmp_path / "missing" / "a", "x")
+    assert error.value.filename == str(tmp_path / "missing" / "a")
+
+
 def test_a_failure_leaves_the_old_content_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,7 +85,9 @@ def test_a_missing_file_says_which(tmp_path: Path) -> None:
 
 
 def test_a_folder_and_bytes_that_are_no_text_are_one_sentence_each(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(
+        UserError, match=r"cannot be read: .*\. Check the file and its permissions\."
+    ):
         settings.load(tmp_path, Outer)
     path = tmp_path / "remediator.yml"
     path.write_bytes(b"\xff\xfe\x00")
