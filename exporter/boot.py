@@ -21,8 +21,7 @@ class BootReader(Protocol):
     """The interface that returns the id and the time of the current boot."""
 
     def read(self) -> BootTime:
-        """Return the id and the time of the current boot. Raises OSError or UserError if it cannot
-        be determined."""
+        """Return the id and the time of the current boot. Raises OSError or UserError if they cannot be read."""
         ...
 
 

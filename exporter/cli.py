@@ -137,8 +137,8 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "release_token",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File with the bearer token for POST /-/release. This request makes the exporter close the "
-    "driver's devices, so that a GPU can be reset.",
+    help="File with the bearer token for POST /-/release. On this request, the exporter closes its open "
+    "GPU device files, so that a GPU can be reset.",
 )
 @click.option(
     "--path.procfs",

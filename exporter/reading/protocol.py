@@ -23,7 +23,7 @@ NOTHING: frozenset[Group] = frozenset()
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The worker is connected to the source of GPU values."""
+    """Message: the worker is connected to the source of GPU values."""
 
     source: str
 
@@ -46,14 +46,14 @@ class Devices(msgspec.Struct, frozen=True, tag=True):
 
 
 class Present(msgspec.Struct, frozen=True, tag=True):
-    """The GPU responded. `slowest` is the duration of the longest call in seconds."""
+    """Message: the GPU responded. `slowest` is the duration of the longest call in seconds."""
 
     slot: int
     slowest: float = 0.0
 
 
 class Lost(msgspec.Struct, frozen=True, tag=True):
-    """The GPU is lost."""
+    """Message: the GPU is lost."""
 
     slot: int
 
@@ -88,13 +88,13 @@ class Answered(msgspec.Struct, frozen=True, tag=True):
 
 
 class Round(msgspec.Struct, frozen=True, tag=True):
-    """All GPUs have been read once."""
+    """Message: the worker has read all its GPUs once."""
 
     at: float
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The source as a whole failed, with the reason `why`. The worker ends."""
+    """Message: the source of GPU values as a whole failed, with the reason `why`. The worker ends."""
 
     why: str
 

@@ -39,7 +39,7 @@ REASONS: tuple[Reason, ...] = (
 
 
 class ReportRejected(Exception):  # noqa: N818
-    """The report is invalid. Contains the reason code and a message."""
+    """The exception for an invalid progress report. Contains the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)

@@ -47,7 +47,7 @@ class ErrorCounts:
 
     @classmethod
     def of(cls, totals: LedgerState, failure: str) -> ErrorCounts:
-        """Return an immutable copy of the ledger's counts."""
+        """Return an immutable copy of the error counts in the ledger."""
         return cls(
             xids={uuid: dict(codes) for uuid, codes in totals.counts.items()},
             xids_latest={uuid: dict(codes) for uuid, codes in totals.latest.items()},
@@ -62,7 +62,7 @@ class ErrorCounts:
 
 
 class KernelLog:
-    """Reads and counts the errors. All methods are thread-safe."""
+    """Reads the kernel log and counts its errors. All methods are thread-safe."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class KernelLog:
             return dict(found)
 
     def recent(self) -> tuple[RecentError, ...]:
-        """Return the latest errors, oldest first."""
+        """Return the latest XIDs and NVSwitch errors, oldest first."""
         with self._lock:
             return tuple(msgspec.structs.replace(each) for each in self._ledger.totals.recent)
 

@@ -30,7 +30,7 @@ class Pairs:
     open: dict[str, Waiting]
 
     def counts(self, what: str, witness: Witness, at: float) -> bool:
-        """Record a report at Unix time `at`. Returns whether its error was not counted yet."""
+        """Record a source's report at Unix time `at`. Returns whether the report is a new error."""
         waiting = self.open.setdefault(what, {})
         other = waiting.get("nvml" if witness == "kernel" else "kernel", [])
         for number, (then, many) in enumerate(other):
