@@ -41,7 +41,7 @@ _LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. Only `missing` makes the exit code 1. `cure` is the fix."""
+    """The result of one check of this machine. Only `missing` makes the exit code 1. `cure` is the fix."""
 
     name: str
     verdict: Literal["ok", "missing", "note"]
@@ -83,7 +83,7 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -
 
 
 def examine(stack: StackLocation) -> list[CheckResult]:
-    """Check whether that stack can start on this machine, and return the results. Nothing is changed."""
+    """Check whether a stack with these options can start on this machine. Changes nothing."""
     looks: tuple[Callable[[], CheckResult], ...] = (
         _python,
         _libraries,

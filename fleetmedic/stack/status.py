@@ -40,7 +40,7 @@ class ProcessStatus:
 
     @property
     def state(self) -> str:
-        """Return `healthy`, or a short description of the failure."""
+        """Return the state of a process: `healthy`, or a short description of the failure."""
         return "healthy" if self.trouble is None else self.trouble
 
 
@@ -93,7 +93,7 @@ def use_plain_output() -> bool:
 
 
 def lines(rows: Iterable[ProcessStatus]) -> list[str]:
-    """Return the status as one line for each process."""
+    """Return the status of the stack as one line for each process."""
     return [
         f"{row.name:<16} {row.state:<10} pid {row.pid or '-':<8} up {_age(row.uptime):<8} "
         f"{_size(row.memory):>7}  {row.url or ''}".rstrip()
@@ -102,7 +102,7 @@ def lines(rows: Iterable[ProcessStatus]) -> list[str]:
 
 
 def table(rows: Iterable[ProcessStatus], title: str) -> Table:
-    """Return the status as a rich table."""
+    """Return the status of the stack as a rich table."""
     from rich import box
     from rich.table import Table
 
@@ -130,7 +130,7 @@ def table(rows: Iterable[ProcessStatus], title: str) -> Table:
 
 
 def title(stack: StackFile, state: Path) -> str:
-    """Return the title of the table."""
+    """Return the title of the status table."""
     kind = "SIMULATED GPUs" if stack.simulated else "real GPUs"
     return f"fleetmedic, cluster {stack.cluster}, {kind}, state directory {state}"
 
@@ -143,7 +143,7 @@ def dashboards_line(stack: StackFile) -> str:
 
 
 def pause(stack: StackFile) -> str | None:
-    """Return the line that says that the remediator is paused, or None."""
+    """Return the line that says that the remediator is paused; None if it is not paused."""
     if "remediator" not in stack.urls:
         return None
     try:
