@@ -99,11 +99,11 @@ class RemediatorMetrics:
                 self._counters["notifications"].labels(channel, result)
 
     def export_target_list(self, discovery: Discovery) -> None:
-        """Export the state of the target list too."""
+        """Add the state of the scrape target list to the exported metrics."""
         self.registry.register(TargetListGauges(discovery))
 
     def export_lock(self, held: Callable[[], bool]) -> None:
-        """Export whether this installation holds the cluster's lock.
+        """Add the metric that shows whether this installation holds the cluster's lock.
 
         Without this call the metric is absent.
         """

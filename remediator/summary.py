@@ -23,7 +23,7 @@ DID = {
 
 
 def summary(incident: Incident, playbook: Playbook | None) -> str:
-    """Return the paragraph about the current state of an incident. Times are UTC."""
+    """Return one paragraph about the current state of an incident. Times are UTC."""
     parts = (_what(incident), _jobs(incident), _done(incident), _now(incident))
     return " ".join(filter(None, (*parts, _next(incident, playbook))))
 

@@ -1,7 +1,7 @@
 """Classify alerts by their source (their instrument), to count independent signals.
 
-Several alerts of one instrument count as one signal. All alerts that an unavailable exporter
-explains count as one signal too.
+Several alerts of one instrument count as one signal. All alerts that one unavailable exporter can cause
+also count as one signal.
 """
 
 from __future__ import annotations
