@@ -11,7 +11,7 @@ from fleetmedic.hardware.state import Hardware
 
 @dataclass(frozen=True, slots=True)
 class BootTime:
-    """The id of a boot and its Unix time."""
+    """The boot id of a boot of the node, and its Unix time."""
 
     boot_id: str
     at: float

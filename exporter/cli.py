@@ -42,7 +42,7 @@ def collector_flags(command: F) -> F:
 
 
 def _disabled(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
-    """Return the disabled collectors.
+    """Return the names of the collectors that the flags disable.
 
     With --collector.disable-defaults, each collector is disabled unless its flag enables it.
     """

@@ -179,7 +179,7 @@ class GpuStates:
             self._slots.pop(worker, None)
 
     def set_worker_pool_state(self, state: WorkerPoolState) -> None:
-        """Set the state of the worker processes."""
+        """Update the state of the worker processes that read the GPUs."""
         with self._lock:
             if state.released and not self._state.released:
                 for record in self._records.values():

@@ -79,7 +79,7 @@ class IncidentEvidence:
         return frozenset(one.alertname for one in counted if one.key not in other_hardware)
 
     def identifying_alerts(self, other_hardware: Collection[str] = ()) -> tuple[Episode, ...]:
-        """Return the alerts that identify the hardware.
+        """Return the alerts that identify the hardware of the incident's target.
 
         These are the active alerts. If there are none, the alerts that may be active; otherwise the
         alerts that are over and that name this target's hardware. An alert that is over is ignored

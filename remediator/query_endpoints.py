@@ -123,7 +123,7 @@ class QueryEndpoints:
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
     async def _no_decisions(self, target: Target) -> str:
-        """Return the message for a target without decisions."""
+        """Return the message about a target for which no decision is recorded."""
         nothing = f"No decision about {target}: no alert named it."
         if target.kind is not TargetKind.JOB:
             return nothing

@@ -59,7 +59,7 @@ class FactSources:
 
 
 class Senses:
-    """Gathers the facts for each decision."""
+    """Gathers the facts that a decision about an incident needs."""
 
     def __init__(
         self, sources: FactSources, *, ceiling: Level, limits: Limits, factor: float = 1.0
@@ -170,7 +170,7 @@ class Senses:
         return None if named is None else not named
 
     def refusal(self) -> str | None:
-        """Return the reason why this remediator may take no action; None if it may."""
+        """Return the reason why this remediator may take no action; None if actions are allowed."""
         return self._sources.other_installation()
 
     def is_reported(self, target: Target) -> bool | None:

@@ -107,7 +107,7 @@ class Prometheus:
                 raise PrometheusError(f"{self._url} still uses its previous configuration.")
 
     def rule_names(self, group: str) -> set[str] | None:
-        """Return the names of the rules in a group that Prometheus has loaded; None if it is not loaded."""
+        """Return the names of the rules in a loaded rule group; None if the group is not loaded."""
         answer = self._get("/api/v1/rules", {})
         try:
             found = msgspec.json.decode(answer, type=_LoadedRulesResponse).data.groups

@@ -318,7 +318,7 @@ def _is_time(node: Any) -> bool:
 
 
 def scale(text: str, timing: Timing) -> str:
-    """Return the query with each duration shortened.
+    """Return the query with all durations shortened by the time factor.
 
     Ranges, subquery ranges, offsets, ages (numbers compared with time()) and the horizon of
     predict_linear are divided. Ranges and ages are not reduced below four scrape intervals, because

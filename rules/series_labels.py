@@ -190,7 +190,7 @@ def _binary(node: Any, left: SeriesLabels, right: SeriesLabels) -> SeriesLabels:
 
 
 def binaries(node: Any) -> Iterator[Any]:
-    """Yield every binary operation in the tree of `node`."""
+    """Yield every binary operation in the syntax tree below `node`."""
     for below in walk(node):
         if isinstance(below, pp.BinaryExpr):
             yield below

@@ -38,7 +38,7 @@ class _UnownedProcess:
 
 @dataclass(slots=True)
 class _UnownedState:
-    """The state between two runs.
+    """The collector's record of unowned processes between two runs.
 
     `unowned` contains the processes without an owner by pid. `absent` contains, by GPU and pid, the
     Unix time at which the driver first reported a process that is missing in /proc.

@@ -19,7 +19,7 @@ NOT_TAKEN = ("exporter", "remediator", "rules", "pool", "prometheus", "alertmana
 
 
 class Textfile:
-    """Exports the merged files of all directories.
+    """Exports the metrics of the *.prom files in all directories.
 
     If two files contradict each other, the first by name is exported.
     """

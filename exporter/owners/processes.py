@@ -59,7 +59,7 @@ class _ProcessStat:
 
 
 def read_process(procfs: Path, pid: int) -> GpuProcess | None:
-    """Read a process; None if it has ended."""
+    """Read the name, start time and owner keys of a process; None if the process has ended."""
     folder = procfs / str(pid)
     try:
         stat = _stat(folder)

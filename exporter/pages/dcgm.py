@@ -136,7 +136,7 @@ def _values(gpu: GpuSnapshot, xids: Mapping[str, int] | None) -> Iterator[tuple[
 
 
 def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
-    """Return the sum of ECC errors over all memory locations; None if it is unknown.
+    """Return the sum of ECC errors over all memory locations; None if a count is unknown.
 
     `sram` is the sum over the units that older GPUs count separately.
     """

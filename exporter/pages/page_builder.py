@@ -73,7 +73,7 @@ class PageBuilder:
 
     @property
     def stale(self) -> bool:
-        """Whether the latest page is too old to be served."""
+        """Whether the latest metrics page is too old to be served."""
         snapshot = self._snapshot
         return snapshot is not None and time.monotonic() - snapshot.made > STALE_SECONDS
 

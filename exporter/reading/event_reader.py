@@ -61,7 +61,7 @@ class EventReader:
 
     @property
     def stopped(self) -> bool:
-        """Whether no event process exists."""
+        """Whether the event process has ended completely."""
         return self._child is None
 
     def up(self, now: float) -> bool:

@@ -29,7 +29,7 @@ class ForkedProcess:
             self._ended = error.errno == errno.ESRCH
 
     def ended(self) -> bool:
-        """Return whether the process has ended."""
+        """Return whether the forked process has ended."""
         if not self._ended:
             if self._descriptor is not None:
                 self._ended = bool(select.select([self._descriptor], [], [], 0)[0])

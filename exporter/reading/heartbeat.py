@@ -115,7 +115,7 @@ class HeartbeatReader:
         return decode(self._memory[0:SIZE], self._started)
 
     def close(self) -> None:
-        """Unmap the shared memory."""
+        """Unmap the shared memory of the heartbeat."""
         self._memory.close()
 
 

@@ -111,7 +111,7 @@ def skip_text(skip: Skip) -> str:
 
 
 def parse_skip(text: str) -> Skip:
-    """Parse the output of `skip_text`."""
+    """Parse skipped groups as formatted by `skip_text`."""
     return (
         None
         if text == "*"
@@ -125,6 +125,6 @@ def plan_text(plan: Mapping[int, Skip]) -> str:
 
 
 def parse_plan(text: str) -> dict[int, Skip]:
-    """Parse the output of `plan_text`."""
+    """Parse skipped groups by GPU as formatted by `plan_text`."""
     pairs = (pair.partition("=") for pair in text.split(";") if pair)
     return {int(slot): parse_skip(skip) for slot, _, skip in pairs}

@@ -31,7 +31,7 @@ _SLACK = 0.05
 
 
 class ReadSchedule:
-    """Decides when each group of each GPU is read.
+    """Decides when each group of a GPU's readings is read.
 
     A group that takes a long time to read is read less often, so that reads take at most half of
     the time.

@@ -93,7 +93,7 @@ class Suspensions:
             suspension.retry_at = min(suspension.retry_at, now)
 
     def clear(self) -> None:
-        """Remove all suspensions."""
+        """Remove all suspensions, so that all GPUs and groups are read again."""
         self._suspensions.clear()
 
     def plan(self) -> dict[int, Skip]:

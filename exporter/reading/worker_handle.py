@@ -119,7 +119,7 @@ class ChildHandle:
         return self._process.wait(wait)
 
     def close(self) -> None:
-        """Close the pipes and the heartbeat."""
+        """Close the pipes and the heartbeat of the process."""
         self.closed = True
         os.close(self._output)
         os.close(self._commands)

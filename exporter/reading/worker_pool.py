@@ -348,7 +348,7 @@ class WorkerPool:
             self._start(worker)
 
     def _probe(self, now: float, abandoned: int) -> None:
-        """Start a probe for the suspensions that are due."""
+        """Start a probe process that retries the suspended readings that are due."""
         due = self.suspensions.due(now)
         if not due or abandoned >= MAX_ABANDONED:
             return

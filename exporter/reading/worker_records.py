@@ -143,7 +143,7 @@ class WithholdGroup:
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """Action: write a log event."""
+    """Action: write an event to the exporter's log."""
 
     event: str
     fields: Mapping[str, object]

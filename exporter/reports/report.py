@@ -154,7 +154,7 @@ _KINDS: dict[object, type[Report]] = {
 
 
 def parse(data: bytes, stem: str | None = None) -> Report:
-    """Parse and validate a report. Raises ReportRejected.
+    """Parse and validate a progress report. Raises ReportRejected for an invalid report.
 
     `stem` is the file name without `.json`, which must match the reporter.
     """

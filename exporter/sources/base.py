@@ -144,7 +144,7 @@ class Source(Protocol):
         ...
 
     def identify(self, slot: int) -> Device:
-        """Return the identity of the GPU with this number."""
+        """Return the identity (UUID, bus address, model and more) of the GPU with this number (slot)."""
         ...
 
     def presence(self, slot: int) -> None:

@@ -38,7 +38,7 @@ _EVENT_WAIT_MS = 1000
 
 
 def failure(error: Any) -> SourceFailed:
-    """Convert an error of the library to SourceFailed."""
+    """Convert an error of the NVML library to SourceFailed."""
     return nvml_codes.failure(error.value, str(error))
 
 

@@ -1,4 +1,4 @@
-"""Merges the families of several text files."""
+"""Merges the metric families of several *.prom files."""
 
 from __future__ import annotations
 

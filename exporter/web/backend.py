@@ -69,7 +69,7 @@ class WebBackend:
     clock: Callable[[], float] = time.time
 
     def health(self) -> health.HealthResponse:
-        """Return the health of all components.
+        """Return the health of all monitored components of the node.
 
         May block on the reader of the kernel log, so do not call it in the event loop.
         """

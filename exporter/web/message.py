@@ -21,7 +21,7 @@ class Request:
 
     @property
     def takes_gzip(self) -> bool:
-        """Whether Accept-Encoding allows gzip (not q=0)."""
+        """Whether the request's Accept-Encoding header allows gzip."""
         for part in self.headers.get("accept-encoding", "").lower().split(","):
             coding, _, rest = part.partition(";")
             if coding.strip() == "gzip":

@@ -35,7 +35,7 @@ class ConfigFile:
 
     @property
     def configured(self) -> bool:
-        """Whether a configuration file is set."""
+        """Whether a web configuration file is set."""
         return self._path is not None
 
     def refresh(self) -> None:

@@ -52,7 +52,7 @@ class ConnectionSlot:
 
 
 class WebServer:
-    """Serves all connections of one event loop."""
+    """The exporter's HTTP server, which serves all connections in one event loop."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class WebServer:
             await asyncio.sleep(FLUSH_TICK)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until it ends."""
+        """Serve one HTTP connection until it is closed."""
         slot = ConnectionSlot(writer)
         if not self._make_room():
             self._counters.count_lost("limit")

@@ -86,7 +86,7 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def suites_known() -> tuple[str, ...]:
-    """Return all names that `cipher_suites` accepts."""
+    """Return all names of cipher suites that `cipher_suites` accepts."""
     return (*TLS13_SUITES, *SUITES)
 
 

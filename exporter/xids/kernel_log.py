@@ -119,7 +119,7 @@ class KernelLog:
             return self._advance(view, now)
 
     def _advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
-        """Do the work of `advance`. The caller holds `_turn`."""
+        """Count all new records and events, as `advance` does. The caller holds the lock `_turn`."""
         boot = self._boot.read()
         gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
         ledger, failure = self._ledger, ""

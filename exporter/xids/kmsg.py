@@ -55,7 +55,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The result of one read.
+    """The result of one read of the kernel log.
 
     `junk` is the number of invalid lines after the last record. `gone`: the data cannot be read
     again. `full`: there may be more data.
@@ -69,8 +69,10 @@ class Batch:
 
 
 def parse(line: bytes) -> KmsgRecord | None:
-    """Parse a line; None if it is invalid. Continuation lines, which begin with a space, are
-    invalid."""
+    """Parse a line of the kernel log; None if the line is invalid.
+
+    Continuation lines, which begin with a space, are invalid.
+    """
     match = _HEAD.match(line)
     if match is None:
         return None
@@ -177,7 +179,7 @@ class KmsgReader:
         return lines
 
     def _fifo_lines(self) -> list[bytes]:
-        """Return the complete lines of the FIFO.
+        """Return the complete lines that the FIFO contains now.
 
         An unfinished line is invalid, because a truncated line can have a different meaning.
         """

@@ -22,7 +22,7 @@ Waiting = dict[str, list[tuple[float, int]]]
 
 @dataclass(slots=True)
 class Pairs:
-    """Pairs the reports of two sources.
+    """Pairs the error reports of the driver and of the kernel log.
 
     `open` contains the reports that wait for their counterpart, by error. It can be stored.
     """

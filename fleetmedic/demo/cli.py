@@ -77,9 +77,12 @@ def demo(
     Only the GPUs are simulated. Prometheus, Alertmanager, the exporters, the rules and the remediator
     are real. The exit code is 0 if the demo observed every expected step, otherwise 1.
 
-    \b Examples: fleetmedic demo fleetmedic demo --seed 7 --timeline timeline.json fleetmedic demo --keep
-    keep the stack running for inspection fleetmedic demo --stop remediator stop the remediator, so that
-    the demo fails
+    \b
+    Examples:
+      fleetmedic demo
+      fleetmedic demo --seed 7 --timeline timeline.json
+      fleetmedic demo --keep                  keep the stack running for inspection
+      fleetmedic demo --stop remediator       run a demo that fails, because the remediator is stopped
     """
     if scenario_file is not None and seed is not None:
         raise UserError(

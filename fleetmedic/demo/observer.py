@@ -90,7 +90,7 @@ class StackObserver:
         return min(found, key=lambda alert: alert.starts_at, default=None)
 
     def progress(self, node: str, job_id: str) -> dict[str, Any]:
-        """Return the latest progress report of a job on that node; empty if there is none."""
+        """Return the latest progress report of a job on a node; empty if the job has not reported."""
         try:
             found = json.loads((self.state / "progress" / node / f"{job_id}.json").read_text())
         except (OSError, ValueError):

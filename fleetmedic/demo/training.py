@@ -72,7 +72,7 @@ def _shapes() -> list[tuple[int, ...]]:
 
 
 def fresh(seed: int) -> TrainingState:
-    """Return the model before its first step."""
+    """Return the untrained model, before its first step."""
     random = np.random.default_rng([seed, 0])
     weights = tuple(
         random.normal(0, 1 / np.sqrt(shape[0]), shape) if len(shape) == 2 else np.zeros(shape)

@@ -49,7 +49,7 @@ MIN_FREE_BYTES = (
 
 
 class Stack:
-    """The processes of one state directory.
+    """The processes of one stack, whose state is in one directory.
 
     Call prepare, start, wait_ready, and finally stop. A method that fails for an external reason
     raises UserError with the fix.
@@ -146,7 +146,7 @@ class Stack:
         supervisor.stop_one(name)
 
     def start_one(self, name: str) -> None:
-        """Start a process that `stop_one` stopped."""
+        """Start a process of the stack that `stop_one` stopped."""
         self._running().start_one(name)
 
     def watch(self) -> None:

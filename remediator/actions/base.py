@@ -42,7 +42,7 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The result of one observation of a step.
+    """The result of one check whether a step's effect is present.
 
     If `over` is true, the step has ended: successfully if `ok` is true, otherwise with a failure. If
     `over` is false, `text` describes the part of the effect that is still missing. `passed` is the

@@ -22,7 +22,7 @@ def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
 
 
 def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
-    """Return the step that notifies people of `occasion`.
+    """Return the step that sends the notification about `occasion`, such as `escalated`.
 
     None if people were already notified of it, or if the playbook does not notify.
     """

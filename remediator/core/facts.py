@@ -40,7 +40,7 @@ class PoolFacts:
 
 @dataclass(frozen=True, slots=True)
 class SensorFacts:
-    """The health of the monitoring.
+    """The state of the monitoring: Watchdog, Prometheus and exporters.
 
     `watchdog_age` is the number of seconds since the last Watchdog alert. `prometheus`: Prometheus
     responds. `exporters_up` is the share of exporters that are up (0 to 1), None if unknown.

@@ -36,7 +36,7 @@ NEWER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The limits for new incidents.
+    """The limits that apply when an alert opens an incident.
 
     `ceiling` is the highest level allowed. `window`: earlier incidents count as recurrence for this
     long. `shrinking` contains the names of the playbooks that remove replicas. `pin`: a target that

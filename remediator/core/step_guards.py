@@ -65,7 +65,7 @@ def alert_driven_step(case: Case) -> Verdict:
 
 
 def quarantine(case: Case) -> Verdict:
-    """Check the guards of a quarantine.
+    """Check the guards that must allow a quarantine.
 
     A quarantine needs no wait and no second signal, because it can be undone at once.
     """
@@ -170,7 +170,7 @@ def any_repair_supported(case: Case) -> bool:
 
 
 def scales_in(case: Case) -> Verdict:
-    """Check the guards of removing replicas."""
+    """Check the guards that must allow the removal of replicas."""
     facts = case.facts
     return guards.all_of(
         alert_driven_step(case),
@@ -187,7 +187,7 @@ def needs_facts(step: Step, playbook: Playbook) -> bool:
 
 
 def right_before(case: Case, step: Step) -> Verdict:
-    """Check the guards of a step right before it starts.
+    """Check the guards of an announced step right before it starts.
 
     For the steps in `needs_facts`, the case has facts gathered for this check.
     """

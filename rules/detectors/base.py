@@ -39,7 +39,7 @@ History: TypeAlias = Mapping[str, Series]
 
 @dataclass(frozen=True, slots=True)
 class FitParameters:
-    """The parameters of `fit`.
+    """The parameters with which a detector fits its model.
 
     They are the timing of the rules, and the allowed false alerts per day for all GPUs of the
     history.
@@ -95,7 +95,7 @@ class Score:
 
 
 class Detector(Protocol):
-    """A method that finds unhealthy GPUs."""
+    """The interface of a detector, a method that finds unhealthy GPUs."""
 
     @property
     def name(self) -> str: ...

@@ -177,7 +177,7 @@ class GpuCovariance:
         return [Score(key, float(distance[row])) for row, key in enumerate(keys) if bool(good[row])]
 
     def threshold(self, model: Model) -> float:
-        """Return the distance above which the alert fires."""
+        """Return the Mahalanobis distance above which the detector's alert fires."""
         assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         return model.threshold
 

@@ -142,7 +142,7 @@ class PeerBand:
         return PeerModel(spread, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """Return six recording rules and the alert.
+        """Return the detector's six recording rules and its alert.
 
         The alert has no label `job_id`, because its target is the GPU and not the job.
         """
