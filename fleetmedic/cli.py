@@ -15,8 +15,9 @@ from click.shell_completion import CompletionItem
 
 from fleetmedic import __version__
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.ownership import require_sole_owner
 from fleetmedic.terminal.disk_errors import explain
+from fleetmedic.terminal.mistyped import advice
+from fleetmedic.terminal.ownership import require_sole_owner
 
 # name -> (module:attribute, extra that installs its libraries, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -156,7 +157,7 @@ def cli() -> None:
       fleetmedic demo                     demonstrate remediation on simulated GPUs
       fleetmedic up --detach              start the stack in the background
       fleetmedic why node2/3              show the decisions about GPU 3 of node2
-      eval "$(_FLEETMEDIC_COMPLETE=bash_source fleetmedic)"      enable completion in bash
+      eval "$(_FLEETMEDIC_COMPLETE=bash_source fleetmedic)"      enable completion in bash; zsh: zsh_source
 
     \b
     Environment variables:
@@ -191,6 +192,8 @@ def main() -> None:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.UsageError) and (more := advice(error, sys.argv[1:])):
+            click.echo(more, err=True)
         sys.exit(2)
     except UserError as error:
         click.echo(f"fleetmedic: {error}", err=True)

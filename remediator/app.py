@@ -15,7 +15,7 @@ import uvicorn
 
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.settings import read as read_notifications
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.terminal.listen_errors import cannot_listen
 from remediator.actions.registry import actions
 from remediator.admission import Access
 from remediator.alert_states import AlertStates
@@ -66,6 +66,7 @@ class RunningRemediator:
     dashboards: DashboardRoutes
     discovery: Discovery | None
     journal: Journal
+    refusal: Callable[[], str | None]
 
     async def unready(self) -> str | None:
         """Return the reason why the journal cannot store alerts now; None if alerts can be stored."""
@@ -163,6 +164,7 @@ async def running(
             now=clock.now,
         )
         lock = await _lock(settings, data_dir, cluster, take_over)
+        refusal = lock.refusal if lock else lambda: None
         sensors = Sensors(
             prometheus, cluster=settings.cluster, scrape_interval=settings.scrape_interval
         )
@@ -174,7 +176,7 @@ async def running(
                 journal_state,
                 clock,
                 ReportedHardware(journal_state, rules.route),
-                lock.refusal if lock else lambda: None,
+                refusal,
             ),
             ceiling=settings.level,
             limits=settings.limits,
@@ -220,7 +222,15 @@ async def running(
             tasks.append(asyncio.create_task(discovery.run(), name="discovery"))
         try:
             yield RunningRemediator(
-                engine, reconciler, journal_state, metrics, delivery, dashboards, discovery, journal
+                engine,
+                reconciler,
+                journal_state,
+                metrics,
+                delivery,
+                dashboards,
+                discovery,
+                journal,
+                refusal,
             )
         finally:
             for task in tasks:
@@ -274,6 +284,7 @@ async def serve(
                 settings.alertmanager_receivers,
                 cluster,
                 runbook_urls(settings),
+                parts.refusal,
             )
             config = uvicorn.Config(
                 make_app(server_context),
@@ -307,10 +318,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        raise UserError(
-            f"cannot listen on {host}:{port} ({error.strerror}); specify another "
-            "--web.listen-address."
-        ) from None
+        raise cannot_listen(host, port, error, "--web.listen-address") from None
 
 
 def _log_event(event: Event) -> None:

@@ -157,7 +157,7 @@ def plan(config: Path, payload: Path) -> None:
     try:
         body = payload.read_bytes()[: MAX_BODY + 1]
     except OSError as error:
-        raise UserError(f"{payload}: cannot be read: {error.strerror}.") from None
+        raise UserError(f"{payload}: cannot be read: {error.strerror}. Check the path.") from None
     try:
         alerts = read_webhook(body, time.time()).alerts
     except UserError as error:
@@ -210,7 +210,9 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
 @remediator.command()
 @_data
 @click.option("--json", "as_json", is_flag=True, help="JSON output, one event per line.")
-@click.option("--follow", is_flag=True, help="Print new events as they are written, until Ctrl-C.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Print new events as they are written, until Ctrl-C."
+)
 def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
     """Print the remediator's journal, oldest event first.
 

@@ -349,7 +349,9 @@ class Engine:
         )
         outcome = await context.executor.run(run, tools, resumed=resumed)
         current = self._state.incidents[incident.id]
-        await self._journal.append(outcome_events(current, run.step, outcome, context.now()))
+        refusal = context.senses.refusal()
+        written = outcome_events(current, run.step, outcome, context.now(), refusal)
+        await self._journal.append(written)
         self._announced.discard(run.step.op_id)
         return ASK_AGAIN if outcome.kind is Kind.STEP_WITHDRAWN else 0.0
 

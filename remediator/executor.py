@@ -170,11 +170,16 @@ def _seen(look: Observation) -> StepOutcome:
 
 
 def outcome_events(
-    incident: Incident, step: Step, outcome: StepOutcome, now: float
+    incident: Incident,
+    step: Step,
+    outcome: StepOutcome,
+    now: float,
+    refusal: str | None = None,
 ) -> tuple[Event, ...]:
     """Return the events for the result of a step.
 
-    The end of a `notify` step and its message are recorded together.
+    The end of a `notify` step and its message are recorded together. The message contains `refusal`, the
+    reason why this remediator may take no action.
     """
     ended = step_event(
         outcome.kind, incident, step, now, outcome.reason, outcome.text, passed=outcome.passed
@@ -186,6 +191,6 @@ def outcome_events(
         return (ended, noted(Kind.VERIFIED, incident, now, Reason.VERIFIED, text, passed=True))
     if step.action == "notify":
         occasion = occasion_of(step)
-        body = incident_body(incident, occasion, step.op_id)
+        body = incident_body(incident, occasion, step.op_id, refusal)
         return (ended, notified(now, step.op_id, body, incident=incident, occasion=occasion))
     return (ended,)

@@ -72,6 +72,10 @@ class IncidentOrders:
                 done = "was not quarantined; its incident ends"
             elif incident.prepared is not None:
                 done = f"returns to service when the step {incident.prepared.step.id} has ended"
+            if incident.quarantined and (refusal := self._context.senses.refusal()):
+                return (
+                    f"{target} returns to service when this remediator may take actions. {refusal}"
+                )
             others = [str(one) for one in incident.quarantined if one != target]
             also = f", and {', '.join(others)} with it" if others else ""
             return f"{target} {done}{also}; {self._respected}"
@@ -183,7 +187,9 @@ class IncidentOrders:
         )
         await self._journal.append((again,))
         self._wake_target(incident.target)
-        return f"{identity}: the playbook {incident.playbook} starts again."
+        said = f"{identity}: the playbook {incident.playbook} starts again."
+        refusal = self._context.senses.refusal()
+        return f"{said} {refusal}" if refusal else said
 
     def _open(self, identity: str) -> Incident:
         incident = self._state.incidents.get(identity)

@@ -18,6 +18,7 @@ MOST_ALERTS = 5
 OCCASIONS = {
     "opened": "{target} needs attention: {alerts}{why}",
     "treated": "{target} is quarantined, and the remediator is handling it: {alerts}{why}",
+    "quarantined": "{target} is quarantined: {alerts}{why}",
     "back": "{target} is back in service and healthy; the incident is closed.",
     "closed": "{target}: the incident is closed. {why}",
     "escalated": "{target} needs an operator: {alerts}{why}",
@@ -36,14 +37,17 @@ def occasion_of(step: Step) -> str:
     return step.id.partition(":")[2]
 
 
-def incident_body(incident: Incident, occasion: str, op_id: str) -> dict[str, Any]:
+def incident_body(
+    incident: Incident, occasion: str, op_id: str, refusal: str | None = None
+) -> dict[str, Any]:
     """Return the payload about the current state of one incident.
 
-    The part of the occasion after a hyphen, as in `held-budget_out`, is left out.
+    The part of the occasion after a hyphen, as in `held-budget_out`, is left out. `refusal` is the reason
+    why this remediator may take no action; None if it may.
     """
     occasion = occasion.partition("-")[0]
     return {
-        "text": _text(incident, occasion, op_id),
+        "text": _text(incident, occasion, op_id, refusal),
         "occasion": occasion,
         "op_id": op_id,
         "incident": incident.id,
@@ -69,18 +73,19 @@ def group_body(
     }
 
 
-def _text(incident: Incident, occasion: str, op_id: str) -> str:
+def _text(incident: Incident, occasion: str, op_id: str, refusal: str | None) -> str:
     shown = "back" if occasion == "closed" and _back(incident) else occasion
     if occasion == "opened" and incident.quarantined:
-        shown = "treated"
+        shown = "quarantined" if refusal else "treated"
     pattern = OCCASIONS.get(shown, "{target} needs attention: {alerts}{why}")
-    return pattern.format(
+    text = pattern.format(
         target=incident.target,
         playbook=incident.playbook,
         alerts=_alerts(incident),
         since=_clock(incident.held_since or incident.since),
         why=_why(incident, occasion, op_id),
     ).strip()
+    return text if refusal is None or refusal in text else f"{text} {refusal}"
 
 
 def _back(incident: Incident) -> bool:

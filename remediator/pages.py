@@ -31,15 +31,32 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def home(journal_state: JournalState) -> str:
-    """Return the page with the latest incidents and all open incidents, newest first."""
+def home(journal_state: JournalState, refusal: str | None = None) -> str:
+    """Return the page with the latest incidents and all open incidents, newest first.
+
+    `refusal` is the reason why this remediator may take no action; None if it may.
+    """
     known = list(journal_state.incidents.values())
     shown = [one for one in known[:-MAX_SHOWN] if not one.ended] + known[-MAX_SHOWN:]
-    return _page("incidents", incidents=shown[::-1], pause=journal_state.pause, state_of=_state)
+
+    def state_of(incident: Incident) -> str:
+        return _state(incident, journal_state)
+
+    return _page(
+        "incidents",
+        incidents=shown[::-1],
+        pause=journal_state.pause,
+        refusal=refusal,
+        state_of=state_of,
+    )
 
 
 def incident(
-    found: Incident, events: Sequence[Event], journal_state: JournalState, playbook: Playbook | None
+    found: Incident,
+    events: Sequence[Event],
+    journal_state: JournalState,
+    playbook: Playbook | None,
+    refusal: str | None = None,
 ) -> str:
     """Return the page of one incident: summary, alerts, and its latest events, newest first."""
 
@@ -50,12 +67,13 @@ def incident(
     return _page(
         "incident",
         one=found,
-        summary=summary(found, playbook),
+        summary=summary(found, playbook, refusal),
         pause=journal_state.pause,
+        refusal=refusal,
         events=events[::-1][:MAX_EVENTS],
         left_out=len(events) > MAX_EVENTS,
         status_of=status_of,
-        state_of=_state,
+        state_of=lambda one: _state(one, journal_state),
         dashboard=_dashboard(found.target),
         runbooks=frozenset(_runbook_names()),
     )
@@ -107,10 +125,13 @@ def _dashboard(target: Target) -> str | None:
     return f"/dashboards/fleetmedic-{name}?{chosen}"
 
 
-def _state(incident: Incident) -> str:
-    """Return the incident's state, with the suffix ", held" if a guard holds the incident."""
+def _state(incident: Incident, journal_state: JournalState) -> str:
+    """Return the incident's state. The suffix says that a guard holds the incident, or that its alert
+    still fires after its end."""
     held = incident.held is not None and incident.state is not IncidentState.HELD
-    return f"{incident.state}, held" if held else str(incident.state)
+    firing = journal_state.still_firing(incident)
+    suffix = ", held" if held else ", alert firing" if firing else ""
+    return f"{incident.state}{suffix}"
 
 
 def _when(at: float) -> str:

@@ -28,12 +28,16 @@ _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 @dataclass(frozen=True, slots=True)
 class QueryEndpoints:
-    """The read-only HTTP endpoints. `cluster` is asked whether a job exists; None: this is not checked."""
+    """The read-only HTTP endpoints. `cluster` is asked whether a job exists; None: no check.
+
+    `refusal` returns the reason why this remediator may take no action; None if actions are allowed.
+    """
 
     journal_state: JournalState
     data_dir: Path
     cluster: Cluster | None = None
     playbook: Callable[[str], Playbook | None] = lambda _: None
+    refusal: Callable[[], str | None] = lambda: None
 
     async def incidents(self, request: Request) -> Response:
         """Return the latest incidents and all open incidents."""
@@ -41,7 +45,11 @@ class QueryEndpoints:
         limit = _number(request, "limit", 1000)
         shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
         return encoded(
-            {"incidents": [as_json(one) for one in shown], "pause": _pause(self.journal_state)}
+            {
+                "incidents": [self._as_json(one) for one in shown],
+                "pause": _pause(self.journal_state),
+                "refusal": self.refusal(),
+            }
         )
 
     async def incident(self, request: Request) -> Response:
@@ -52,8 +60,8 @@ class QueryEndpoints:
         story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
         return encoded(
             {
-                "incident": as_json(found),
-                "summary": summary(found, self.playbook(found.playbook)),
+                "incident": self._as_json(found),
+                "summary": summary(found, self.playbook(found.playbook), self.refusal()),
                 "events": [line(event) for event in story],
             }
         )
@@ -92,10 +100,19 @@ class QueryEndpoints:
             "decisions": [line(event) for event in decided],
             "incidents": [one.id for one in (*own, *related)],
             "pause": _pause(self.journal_state),
+            "refusal": self.refusal(),
+            "still_firing": self._still_firing(own),
         }
         if not decided:
             found["text"] = await self._no_decisions(target)
         return encoded(found)
+
+    def _as_json(self, incident: Incident) -> dict[str, Any]:
+        return {**as_json(incident), "still_firing": self._still_firing([incident])}
+
+    def _still_firing(self, incidents: Iterable[Incident]) -> list[str]:
+        """Return the names of the firing alerts of these incidents that no incident handles now."""
+        return sorted({name for one in incidents for name in self.journal_state.still_firing(one)})
 
     def _opening_event(self, incident: Incident | None) -> list[Event]:
         """Return the event that opened an incident, so that the response always contains the cause."""

@@ -22,10 +22,17 @@ DID = {
 }
 
 
-def summary(incident: Incident, playbook: Playbook | None) -> str:
-    """Return one paragraph about the current state of an incident. Times are UTC."""
-    parts = (_what(incident), _jobs(incident), _done(incident), _now(incident))
-    return " ".join(filter(None, (*parts, _next(incident, playbook))))
+def summary(incident: Incident, playbook: Playbook | None, refusal: str | None = None) -> str:
+    """Return one paragraph about the current state of an incident. Times are UTC.
+
+    `refusal` is the reason why this remediator may take no action, and replaces the next action.
+    """
+    now = _now(incident)
+    following = _next(incident, playbook)
+    if refusal is not None and not incident.ended:
+        following = "" if refusal in now else refusal
+    parts = (_what(incident), _jobs(incident), _done(incident), now, following)
+    return " ".join(filter(None, parts))
 
 
 def clock(at: float) -> str:

@@ -59,7 +59,8 @@ class ServerContext:
 
     `ready` returns the reason why alerts cannot be accepted now, or None. `receivers` are
     Alertmanager's receivers that send to the remediator; empty means any. `cluster` is queried for
-    jobs. `urls` maps localhost URLs in the runbooks to the URLs of this installation.
+    jobs. `urls` maps localhost URLs in the runbooks to the URLs of this installation. `refusal` returns
+    the reason why this remediator may take no action, or None.
     """
 
     engine: Engine
@@ -75,6 +76,7 @@ class ServerContext:
     receivers: tuple[str, ...] = ()
     cluster: Cluster | None = None
     urls: Mapping[str, str] = field(default_factory=dict)
+    refusal: Callable[[], str | None] = lambda: None
 
 
 def make_app(context: ServerContext) -> Starlette:
@@ -82,7 +84,11 @@ def make_app(context: ServerContext) -> Starlette:
     edge = _WebhookEndpoints(context)
     orders = OrderEndpoints(context.engine, context.journal_state)
     inquiry = QueryEndpoints(
-        context.journal_state, context.data_dir, context.cluster, context.engine.playbook
+        context.journal_state,
+        context.data_dir,
+        context.cluster,
+        context.engine.playbook,
+        context.refusal,
     )
     about = "/api/v1/incidents/{identity}"
     endpoints = [
@@ -204,7 +210,7 @@ class _WebhookEndpoints:
         return Response(body, media_type="application/json")
 
     async def home(self, request: Request) -> Response:
-        return HTMLResponse(pages.home(self._context.journal_state))
+        return HTMLResponse(pages.home(self._context.journal_state, self._context.refusal()))
 
     async def incident(self, request: Request) -> Response:
         journal_state = self._context.journal_state
@@ -215,7 +221,8 @@ class _WebhookEndpoints:
             find_events, self._context.data_dir, incident=found.id, limit=pages.MAX_EVENTS + 1
         )
         playbook = self._context.engine.playbook(found.playbook)
-        return HTMLResponse(pages.incident(found, story, journal_state, playbook))
+        refusal = self._context.refusal()
+        return HTMLResponse(pages.incident(found, story, journal_state, playbook, refusal))
 
     async def runbooks(self, request: Request) -> Response:
         return HTMLResponse(pages.runbooks())

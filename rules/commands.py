@@ -56,10 +56,15 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
     help="Speed-up factor for tests: every duration in the rules is divided by it. Use 1 in production.",
 )
 @click.option(
-    "--runbook-base", default=RUNBOOK_BASE, show_default=True, help="Base URL of the runbook pages."
+    "--runbook-base",
+    metavar="URL",
+    default=RUNBOOK_BASE,
+    show_default=True,
+    help="Base URL of the runbook pages.",
 )
 @click.option(
     "--dashboard-base",
+    metavar="URL",
     default=DASHBOARD_BASE,
     show_default=True,
     help="Base URL of the dashboards: Grafana, or the remediator. Links have the path /d/UID.",
@@ -178,7 +183,9 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
             out.mkdir(parents=True, exist_ok=True)
             write_atomic(target, text)
         except OSError as error:
-            raise UserError(f"{target} cannot be written: {error.strerror}.") from None
+            raise UserError(
+                f"cannot write {target}: {error.strerror}. Specify another directory with --out."
+            ) from None
         click.echo(str(target))
 
 

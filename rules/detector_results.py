@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.terminal.listen_errors import cannot_listen
 from rules.detectors.base import Score
 
 SLOW_CLIENT_SECONDS = 3.0
@@ -143,8 +143,6 @@ def server(host: str, port: int, results: DetectorResults) -> ThreadingHTTPServe
     try:
         found = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
-        raise UserError(
-            f"cannot listen on {host}:{port} ({error.strerror}): choose another --web.listen-address."
-        ) from None
+        raise cannot_listen(host, port, error, "--web.listen-address") from None
     found.daemon_threads = True
     return found

@@ -100,5 +100,7 @@ def _one(out: Path, file: RuleFile, text: Callable[[RuleFile], str]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(target, text(file))
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}.") from None
+        raise UserError(
+            f"cannot write {target}: {error.strerror}. Specify another directory with --out."
+        ) from None
     return target

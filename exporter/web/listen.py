@@ -14,6 +14,7 @@ from exporter.web.reload import ConfigFile
 from exporter.web.routes import OWN_PATHS
 from exporter.web.server import MAX_REQUESTS
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.terminal.listen_errors import cannot_listen
 
 Address = tuple[str, int]
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]{1,200}")
@@ -75,7 +76,7 @@ def listen(host: str, port: int) -> socket.socket:
             raise UserError(
                 f"port {port} is already in use{_holder(port)}; stop that process, or {flag}."
             ) from None
-        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); {flag}.") from None
+        raise cannot_listen(host, port, error, "--web.listen-address") from None
 
 
 def _holder(port: int) -> str:

@@ -42,6 +42,7 @@ def alertmanager() -> None:
 )
 @click.option(
     "--remediator",
+    metavar="URL",
     default="http://127.0.0.1:9095",
     show_default=True,
     help="URL of the remediator.",

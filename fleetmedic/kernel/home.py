@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def state_dir(given: str | Path | None = None, port_base: int = DEFAULT_PORT_BAS
     if from_environment := os.environ.get("FLEETMEDIC_STATE_DIR"):
         return Path(from_environment).absolute()
     return home() / ("stack" if port_base == DEFAULT_PORT_BASE else f"stack-{port_base}")
+
+
+def stack_options(state: Path, port_base: int = 0) -> str:
+    """Return the options that select the stack in `state`, each after a space. Only `up` needs `port_base`."""
+    number = state.name.removeprefix("stack-") if state.parent == home() else ""
+    base = port_base or (int(number) if number.isdecimal() else DEFAULT_PORT_BASE)
+    where = "" if state == state_dir(port_base=base) else f" --state-dir {shlex.quote(str(state))}"
+    return where if base == DEFAULT_PORT_BASE else f"{where} --port-base {base}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +75,13 @@ class StackFile:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             raise UserError(
-                f"{state} has no stack. To start one, run `fleetmedic up`; to use another, set "
-                "--state-dir."
+                f"no stack was started in {state}. Run `fleetmedic up{stack_options(state)}`, or select "
+                "another stack with --state-dir or --port-base."
             ) from None
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+            said = f"cannot use {path}: {error.strerror}. Run the command as the user of the stack."
+            raise UserError(said) from None
         except (msgspec.DecodeError, ValueError, RecursionError):
-            raise UserError(f"{path} is damaged. Run `fleetmedic up` to rewrite it.") from None
+            raise UserError(
+                f"{path} is damaged. Run `fleetmedic up{stack_options(state)}` to rewrite it."
+            ) from None

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import state_dir
+from fleetmedic.kernel.home import stack_options
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.jobs_cli import (
     checked_name,
@@ -113,7 +113,7 @@ def run(
     if name and any(one.id == name and not one.state.ended for one in cluster.jobs()):
         raise UserError(
             f"--name: a job {name} has not ended. Use another name, or cancel that job with "
-            f"`fleetmedic jobs cancel {name}`."
+            f"`fleetmedic jobs cancel {name}{stack_options(stack.state)}`."
         )
     if (checkpoints := given["checkpoint_dir"]) is not None:
         try:
@@ -137,8 +137,8 @@ def run(
         grace=given["grace"],
     )
     job_id = cluster.submit(spec)
-    where = f" --state-dir {stack.state}" if stack.state != state_dir() else ""
-    click.echo(f"{job_id} is queued. Show it with: fleetmedic jobs {job_id}{where}")
+    options = stack_options(stack.state)
+    click.echo(f"{job_id} is queued. Show it with: fleetmedic jobs {job_id}{options}")
     warn_if_stopped(cluster)
     if follow:
         sys.exit(follow_output(cluster, job_id, {}))

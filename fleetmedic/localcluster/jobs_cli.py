@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import stack_options
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobState, JobView
@@ -28,7 +29,8 @@ def open_cluster(state: Path) -> LocalCluster:
     """Return the embedded cluster of the stack in this state directory. Raises UserError if missing."""
     if not (state / "cluster" / "cluster.db").exists():
         raise UserError(
-            f"{state} has no embedded cluster. Run `fleetmedic up`, or set --state-dir or --port-base."
+            f"{state} has no embedded cluster. Run `fleetmedic up{stack_options(state)}`, or select "
+            "another stack with --state-dir or --port-base."
         )
     return LocalCluster(state / "cluster")
 
@@ -65,8 +67,10 @@ def warn_if_stopped(cluster: LocalCluster) -> None:
     not carried out."""
     beat = cluster.heartbeat()
     if beat is None or time.time() - beat > STALE_SECONDS:
+        options = stack_options(cluster.store.folder.parent)
         click.echo(
-            "The controller is not running: jobs neither start nor stop until `fleetmedic up` starts it.",
+            "The controller is not running: jobs neither start nor stop until "
+            f"`fleetmedic up{options}` starts it.",
             err=True,
         )
 
@@ -230,8 +234,9 @@ def follow_output(cluster: LocalCluster, job_id: str, shown: dict[Path, int]) ->
                 return 0 if job.state is JobState.COMPLETED else 1
             time.sleep(0.2)
     except KeyboardInterrupt:
+        options = stack_options(cluster.store.folder.parent)
         click.echo(
-            f"\n{job_id} keeps running. To cancel it, run `fleetmedic jobs cancel {job_id}`.",
+            f"\n{job_id} keeps running. To cancel it, run `fleetmedic jobs cancel {job_id}{options}`.",
             err=True,
         )
         return 130

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.terminal.disk_errors import explain
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
@@ -88,10 +89,11 @@ class Store:
             self._db.execute("PRAGMA synchronous = FULL")
             self._prepare()
         except (OSError, sqlite3.Error) as error:
-            raise UserError(
-                f"{self.path}: cannot open the cluster's store ({error}). Check its permissions, and "
-                "that the file is not damaged."
-            ) from None
+            said = (
+                f"{self.path}: cannot open the cluster's store ({error}). Check that the file is not "
+                "damaged."
+            )
+            raise UserError(explain(error, self.path) or said) from None
 
     def _prepare(self) -> None:
         if self._version() == SCHEMA_VERSION:

@@ -11,9 +11,10 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile
+from fleetmedic.kernel.home import StackFile, stack_options
 from fleetmedic.stack import status as view
 from fleetmedic.stack.binaries import OVERRIDES
 from fleetmedic.stack.detach import run_detached
@@ -22,8 +23,10 @@ from fleetmedic.stack.lifecycle import Stack, StackOptions, end_leftovers
 from fleetmedic.stack.logs import follow, last_lines
 from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
+from fleetmedic.stack.services import log_names, log_of
+from fleetmedic.terminal.disk_errors import access_cure, user_name
 from fleetmedic.terminal.output import lines_option
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
 
 READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0
@@ -133,6 +136,7 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
     if given["detach"]:
         run_detached(options, click.echo, READY_SECONDS)
         _show(options.state_dir)
+        click.echo(f"Stop the stack with `fleetmedic up down{stack_options(options.state_dir)}`.")
     else:
         _stay(options)
 
@@ -142,7 +146,8 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
 def status(stack: StackLocation) -> None:
     """Show the status of each process of the stack.
 
-    The exit code is 0 if all processes are healthy, otherwise 1.
+    A process is healthy if it is ready for requests. For a process that is not ready, the output
+    gives the reason. The exit code is 0 if all processes are healthy, otherwise 1.
 
     \b
     Examples:
@@ -173,7 +178,13 @@ def down(stack: StackLocation) -> None:
         )
         return
     began = time.monotonic()
-    send(supervisor, signal.SIGTERM)
+    try:
+        send(supervisor, signal.SIGTERM)
+    except PermissionError:
+        owner = user_name(Path(f"/proc/{supervisor[0]}").stat().st_uid)
+        raise UserError(
+            f"permission denied: {owner} started the stack in {state}. Run the command as that user."
+        ) from None
     if not wait_for_end(supervisor, DOWN_SECONDS):
         send(supervisor, signal.SIGKILL)
         wait_for_end(supervisor, 5.0)
@@ -181,9 +192,18 @@ def down(stack: StackLocation) -> None:
     click.echo(f"Stopped after {time.monotonic() - began:.1f} s. The state is kept in {state}.")
 
 
+def _log_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the processes of the selected stack that have a log."""
+    try:
+        found = log_names(selected_stack(ctx).state)
+    except OSError:
+        return []
+    return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+
 @up.command()
 @stack_option
-@click.argument("name")
+@click.argument("name", required=False, shell_complete=_log_names)
 @click.option(
     "-f",
     "--follow",
@@ -192,28 +212,30 @@ def down(stack: StackLocation) -> None:
     help="Print new lines as they are written, until Ctrl-C.",
 )
 @lines_option
-def logs(stack: StackLocation, name: str, go_on: bool, count: int) -> None:
+def logs(stack: StackLocation, name: str | None, go_on: bool, count: int) -> None:
     """Print the last lines of a process's log.
 
-    NAME is a process, such as remediator or exporter-node1. `fleetmedic up status` lists all
-    processes.
+    NAME is a process, such as remediator or exporter-node1, or `up` for the supervisor of a stack in
+    the background. `fleetmedic up status` lists all processes. The log of pool is the log of
+    localcluster, which runs the pool.
 
     \b
     Examples:
       fleetmedic up logs remediator
       fleetmedic up logs exporter-node1 -f
     """
-    folder = stack.state / "logs"
-    known = sorted(path.stem for path in folder.glob("*.log"))
-    if name not in known:
-        raise UserError(
-            f"{folder} has no log of process {name!r}. Expected one of: "
-            f"{', '.join(known) or 'no logs yet'}."
-        )
-    for line in last_lines(folder / f"{name}.log", count):
+    known = log_names(stack.state)
+    if name is None or name not in known:
+        StackFile.read(stack.state)  # raises if no stack was ever started
+        given = f", got {name[:80]!r}" if name else ""
+        raise UserError(f"NAME: expected one of: {', '.join(known)}{given}.")
+    log = log_of(stack.state, name)
+    if not os.access(log, os.R_OK):
+        raise UserError(f"cannot use {log}: permission denied. {access_cure(log)}")
+    for line in last_lines(log, count):
         click.echo(line)
     if go_on:
-        for text in follow(folder / f"{name}.log"):
+        for text in follow(log):
             click.echo(text, nl=False)
 
 
@@ -265,6 +287,9 @@ def _draw(stack: Stack, state: Path) -> None:
 
 def _show(state: Path) -> bool:
     stack = StackFile.read(state)
+    if text := view.stopped(stack, state):
+        click.echo(text)
+        return False
     rows = view.check_processes(stack)
     if view.use_plain_output():
         click.echo(view.title(stack, state))
@@ -274,8 +299,6 @@ def _show(state: Path) -> bool:
 
         Console().print(view.table(rows, view.title(stack, state)))
     click.echo(view.dashboards_line(stack))
-    if line := view.pause(stack):
+    for line in view.stops(stack):
         click.echo(line)
-    if not alive(stack.supervisor):
-        click.echo("The stack is not running. Start it with `fleetmedic up`.")
     return view.all_healthy(stack, rows)

@@ -46,6 +46,7 @@ def config() -> None:
 )
 @click.option(
     "--remediator",
+    metavar="URL",
     default="http://127.0.0.1:9095",
     show_default=True,
     help="URL of the remediator.",

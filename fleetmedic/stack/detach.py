@@ -20,7 +20,7 @@ from typing import Any
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack.lifecycle import Stack, StackOptions, require_ours
 from fleetmedic.stack.service_supervisor import Report, without_mark
-from fleetmedic.terminal.disk_errors import explain
+from fleetmedic.terminal.disk_errors import explain, unusable
 
 
 def run_detached(options: StackOptions, report: Report, timeout: float) -> None:
@@ -36,9 +36,7 @@ def run_detached(options: StackOptions, report: Report, timeout: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         log = (folder / "up.log").open("ab")
     except OSError as error:
-        raise UserError(
-            f"{folder} is not writable ({error.strerror}). Choose another directory with --state-dir."
-        ) from None
+        raise unusable(folder, error) from None
     settings = {**asdict(options), "state_dir": str(options.state_dir)}
     with log:
         subprocess.Popen(

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,12 +18,13 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries, ports
-from fleetmedic.stack.fetch import fetch, manual_fix, missing_packages, parts_dir, unpacked
+from fleetmedic.stack.disk_space import existing_parent, free_bytes, too_small
+from fleetmedic.stack.fetch import fetch, manual_fix, missing_packages, parts_dir
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.plan import StackOptions, decide, has_gpus
+from fleetmedic.terminal.disk_errors import access_cure
 from fleetmedic.terminal.stack_option import StackLocation, stack_option
 
-NEEDS_BYTES = 2_000_000_000
 _LIBRARIES = {
     "psutil": "exporter",
     "numpy": "rules",
@@ -75,11 +76,17 @@ def doctor(ctx: click.Context, get: bool, as_json: bool, stack: StackLocation) -
     if as_json:
         click.echo(json.dumps({"findings": [asdict(one) for one in found]}, indent=1))
     else:
-        for one in found:
-            click.echo(f"{one.verdict:<7} {one.name:<13} {one.text}")
-            if one.cure:
-                click.echo(f"{'':<21} -> {one.cure}")
+        click.echo("\n".join(_lines(found)))
     ctx.exit(1 if any(one.verdict == "missing" for one in found) else 0)
+
+
+def _lines(found: list[CheckResult]) -> Iterator[str]:
+    """Yield a line for each result, and each fix once: after the last result that needs it."""
+    last = {one.cure: one for one in found}
+    for one in found:
+        yield f"{one.verdict:<7} {one.name:<13} {one.text}"
+        if one.cure and last[one.cure] is one:
+            yield f"{'':<21} -> {one.cure}"
 
 
 def examine(stack: StackLocation) -> list[CheckResult]:
@@ -120,7 +127,7 @@ def _libraries() -> CheckResult:
             "libraries",
             "missing",
             f"missing: {', '.join(missing)}",
-            f"pip install 'fleetmedic[{extras}]'",
+            f"Run `pip install 'fleetmedic[{extras}]'`.",
         )
     return CheckResult("libraries", "ok", "all required libraries are installed")
 
@@ -134,7 +141,7 @@ def _program(name: str) -> CheckResult:
                 name,
                 verdict,
                 "not found on PATH or among the downloaded programs",
-                f"run `fleetmedic doctor --fetch`, or {manual_fix()}",
+                f"Run `fleetmedic doctor --fetch`, or {manual_fix()}",
             )
         start = binaries.command(name)
     except UserError as error:
@@ -160,7 +167,7 @@ def _namespaces() -> CheckResult:
         "namespaces",
         "note",
         f"`unshare {flags}` is not permitted",
-        "" if proot else "a downloaded Alertmanager needs proot: run `fleetmedic doctor --fetch`",
+        "" if proot else "A downloaded Alertmanager needs proot: run `fleetmedic doctor --fetch`.",
     )
 
 
@@ -168,18 +175,18 @@ def _ports(stack: StackLocation) -> CheckResult:
     base = stack.port_base
     plan = decide(StackOptions(state_dir=stack.state, port_base=base), gpus_found=False)
     try:
-        if alive(StackFile.read(plan.state).supervisor):
-            return CheckResult(
-                "ports", "ok", f"from {base}: in use by the stack that runs in {plan.state}"
-            )
+        running = StackFile.read(plan.state)
+        if alive(running.supervisor):
+            text = f"in use by the stack that runs in {plan.state}, from {running.port_base}"
+            return CheckResult("ports", "ok", text)
     except UserError:
         pass  # the usual case: no stack was started there
     taken = {port: ports.port_user(port) for port in plan.ports.values() if not ports.is_free(port)}
     if not taken:
-        return CheckResult("ports", "ok", f"from {base}: all {len(plan.ports)} are free")
+        return CheckResult("ports", "ok", f"all {len(plan.ports)} ports from {base} are free")
     who = "; ".join(f"{port}: {holder}" for port, holder in taken.items())
     return CheckResult(
-        "ports", "note", f"in use: {who}", f"use --port-base {ports.suggest(plan.ports)}"
+        "ports", "note", f"in use: {who}", f"Use --port-base {ports.suggest(plan.ports)}."
     )
 
 
@@ -194,29 +201,15 @@ def _gpus() -> CheckResult:
 
 
 def _disk(state: Path) -> CheckResult:
-    folder = state
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    text = f"{free / 1e9:.1f} GB free for {state}"
+    folder = existing_parent(state)
     if not os.access(folder, os.W_OK):
         return CheckResult(
             "disk",
             "missing",
             f"{folder} is not writable",
-            "set FLEETMEDIC_HOME or --state-dir to a directory that you can write",
+            access_cure(folder),
         )
-    need = NEEDS_BYTES - (0 if not unpacked() else _size(parts_dir()))
-    if free < need:
-        return CheckResult(
-            "disk",
-            "missing",
-            text,
-            f"{NEEDS_BYTES / 1e9:.0f} GB required: free disk space, or set FLEETMEDIC_HOME or "
-            "--state-dir to another file system",
-        )
-    return CheckResult("disk", "ok", text)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*"))
+    if problem := too_small(state):
+        cure = "Free disk space, or set FLEETMEDIC_HOME or --state-dir to another file system."
+        return CheckResult("disk", "missing", problem, cure)
+    return CheckResult("disk", "ok", f"{free_bytes(state) / 1e9:.1f} GB free for {state}")

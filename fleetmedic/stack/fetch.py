@@ -39,8 +39,8 @@ _USELESS = (
 )
 _URI = re.compile(r"'[^']+' (?P<file>\S+) (?P<size>\d+) ")
 _BY_HAND = (
-    "install the packages {packages} yourself, or set the paths with --prometheus-bin and "
-    "--alertmanager-bin."
+    "install the packages {packages} yourself, or set the paths with the options --prometheus-bin and "
+    "--alertmanager-bin of `fleetmedic up`."
 )
 
 

@@ -5,14 +5,32 @@ from __future__ import annotations
 import time
 
 import click
+from click.shell_completion import CompletionItem
 
 from fleetmedic.hardware import faults
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.home import stack_options
 from fleetmedic.kernel.labels import Target, TargetKind
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
 
 _FAULTS = "\n".join(f"  {fault.name:<6} {fault.summary}" for fault in faults.FAULTS)
+
+
+def _gpus(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the simulated GPUs of the selected stack."""
+    hardware = Hardware(selected_stack(ctx).state / "hardware")
+    found = (f"{node}/{index}" for node in hardware.nodes() for index in hardware.gpus(node))
+    return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+
+def _faults(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the faults, with their symptoms."""
+    return [
+        CompletionItem(fault.name, help=fault.summary)
+        for fault in faults.FAULTS
+        if fault.name.startswith(incomplete)
+    ]
 
 
 @click.command(
@@ -34,8 +52,8 @@ Examples:
   fleetmedic inject node2/3 heal
 """
 )
-@click.argument("target")
-@click.argument("fault", type=click.Choice(faults.NAMES))
+@click.argument("target", shell_complete=_gpus)
+@click.argument("fault", metavar="FAULT", type=click.Choice(faults.NAMES), shell_complete=_faults)
 @click.option(
     "--speed",
     type=float,
@@ -76,8 +94,9 @@ def inject(
     folder = stack.state / "hardware"
     if not folder.is_dir():
         raise UserError(
-            f"{folder} does not exist: no simulated GPUs there. Start a stack with `fleetmedic up`, "
-            "or set --state-dir or --port-base. Faults are never injected into real GPUs."
+            f"{stack.state} has no simulated GPUs. Start a stack with `fleetmedic up"
+            f"{stack_options(stack.state)}`, or select another stack with --state-dir or --port-base. "
+            "Faults are never injected into real GPUs."
         )
     hardware = Hardware(folder)
     faults.inject(
@@ -90,9 +109,10 @@ def inject(
         count=count,
         heals_by=heals_by,
     )
-    click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents list`.")
+    options = stack_options(stack.state)
+    click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents{options}`.")
     if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
         click.echo(
             f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
-            "`fleetmedic run --gpus 8 --simulate-load -- sleep 600`."
+            f"`fleetmedic run{options} --gpus 8 --simulate-load -- sleep 600`."
         )

@@ -12,8 +12,9 @@ from typing import TextIO
 
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile
+from fleetmedic.kernel.home import StackFile, stack_options
 from fleetmedic.stack import binaries
+from fleetmedic.stack.disk_space import too_small
 from fleetmedic.stack.fetch import fetch
 from fleetmedic.stack.health import health_problem
 from fleetmedic.stack.identity import Mark, alive
@@ -23,7 +24,8 @@ from fleetmedic.stack.ports import require_free
 from fleetmedic.stack.reaper import clean
 from fleetmedic.stack.render import render
 from fleetmedic.stack.service_supervisor import Report, ServiceProcess, ServiceSupervisor
-from fleetmedic.stack.services import health_urls, services
+from fleetmedic.stack.services import health_urls, log_of, services
+from fleetmedic.terminal.disk_errors import unusable
 
 __all__ = ["Stack", "StackOptions"]
 
@@ -43,9 +45,6 @@ STATE_NAMES = (
 LOOK_SECONDS = 0.1
 # the lock of a state directory; it also marks the directory as fleetmedic's
 MARK = ".fleetmedic.lock"
-MIN_FREE_BYTES = (
-    300_000_000  # a day of metrics of the simulated fleet, and the first files of Prometheus
-)
 
 
 class Stack:
@@ -77,6 +76,7 @@ class Stack:
         require_same_fleet(plan)
         if any(binaries.find(name) is None for name in ("prometheus", "promtool", "alertmanager")):
             fetch(report)
+        require_space(plan.state)
         table = services(plan, binaries.command)
         require_free(plan.ports)
         for kind in ("prometheus", "alertmanager"):
@@ -180,26 +180,13 @@ class Stack:
             state.mkdir(parents=True, exist_ok=True)
             self._lock = (state / MARK).open("a+")
         except OSError as error:
-            raise UserError(
-                f"{state} is not writable ({error.strerror}). Choose another directory with "
-                "--state-dir."
-            ) from None
+            raise unusable(state, error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
             self._lock = None
-            raise UserError(
-                f"a stack already runs in {state}. See `fleetmedic up status`, stop it with "
-                "`fleetmedic up down`, or choose another --port-base."
-            ) from None
-        free = shutil.disk_usage(state).free
-        if free < MIN_FREE_BYTES:
-            raise UserError(
-                f"{state} has {free / 1e6:.0f} MB of free disk space; the stack needs at least "
-                f"{MIN_FREE_BYTES / 1e6:.0f} MB. Free disk space, or choose another directory with "
-                "--state-dir."
-            )
+            raise UserError(_already_runs(state)) from None
         end_leftovers(state)
 
     def _backfill(self, report: Report) -> None:
@@ -242,11 +229,19 @@ class Stack:
         ).save(self.plan.state)
 
     def _not_ready_text(self, name: str, why: dict[str, str], timeout: float) -> str:
-        log = self.plan.state / "logs" / f"{'localcluster' if name == 'pool' else name}.log"
+        log = log_of(self.plan.state, name)
         log_lines = last_lines(log, 3)
         return (
             f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"
             + "\n".join(f"    {line}" for line in log_lines or ["(nothing)"])
+        )
+
+
+def require_space(state: Path) -> None:
+    """Raise UserError if there is too little free disk space for a stack."""
+    if problem := too_small(state):
+        raise UserError(
+            f"{problem}. Free disk space, or choose another directory with --state-dir."
         )
 
 
@@ -258,15 +253,21 @@ def require_ours(state: Path) -> None:
     try:
         names = {path.name for path in state.iterdir()} if state.exists() else set()
     except OSError as error:
-        raise UserError(
-            f"{state} is not readable ({error.strerror}). Choose another directory with --state-dir."
-        ) from None
+        raise unusable(state, error) from None
     foreign = names - {"logs"}
     if foreign and MARK not in names:
         raise UserError(
             f"{state} is not a state directory of fleetmedic: it contains {min(foreign)!r}. "
             "Choose a new or empty directory with --state-dir."
         )
+
+
+def _already_runs(state: Path) -> str:
+    options = stack_options(state)
+    return (
+        f"a stack already runs in {state}. `fleetmedic up status{options}` shows it, and `fleetmedic up "
+        f"down{options}` stops it. A second stack needs another --state-dir and another --port-base."
+    )
 
 
 def reset(state: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from fleetmedic.kernel.durations import format_duration
-from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
 from fleetmedic.stack.plan import CLUSTER, StackPlan
 from fleetmedic.stack.ports import HOST
+from fleetmedic.terminal.disk_errors import unusable
 
 SECRET_MODE = 0o600
 # At least twice the resend delay of this stack's Prometheus, which is 5 s (services.py).
@@ -37,10 +37,7 @@ def render(plan: StackPlan, promtool: Path | None) -> None:
             alertmanager(plan.url("remediator"), plan.token_file, plan.notifications),
         )
     except OSError as error:
-        raise UserError(
-            f"{error.filename or plan.state} is not writable ({error.strerror}). "
-            "Choose another directory with --state-dir."
-        ) from None
+        raise unusable(plan.state, error) from None
     render_rules(plan)
 
 

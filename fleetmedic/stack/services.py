@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from fleetmedic.stack.health import ready_url
 from fleetmedic.stack.plan import StackPlan
 from fleetmedic.stack.ports import HOST
 from fleetmedic.stack.service_supervisor import ServiceSpec
 
 POOL = "pool"
+# the embedded cluster starts the worker pool, and logs its events
+_LOGGED_BY = {POOL: "localcluster"}
 
 
 def services(plan: StackPlan, program: Callable[[str], list[str]]) -> list[ServiceSpec]:
@@ -46,12 +50,25 @@ def services(plan: StackPlan, program: Callable[[str], list[str]]) -> list[Servi
 
 
 def health_urls(plan: StackPlan, supervised: list[ServiceSpec]) -> dict[str, str]:
-    """Return the health URL of each process, which must return 200 before the stack is ready.
+    """Return the readiness URL of each process, which must return 200 before the stack is ready.
 
     The result includes the worker pool, which the embedded cluster starts.
     """
     found = {one.name: one.health for one in supervised if one.health}
-    return found | ({POOL: f"{plan.url(POOL)}/healthz"} if POOL in plan.ports else {})
+    return found | ({POOL: ready_url(POOL, plan.url(POOL))} if POOL in plan.ports else {})
+
+
+def log_of(state: Path, name: str) -> Path:
+    """Return the log file of a process of the stack."""
+    return state / "logs" / f"{_LOGGED_BY.get(name, name)}.log"
+
+
+def log_names(state: Path) -> list[str]:
+    """Return the names of the processes that have a log, sorted. Raises OSError without access."""
+    folder = state / "logs"
+    files = list(folder.iterdir()) if folder.exists() else []
+    found = {path.stem for path in files if path.suffix == ".log"}
+    return sorted(found | {name for name, logger in _LOGGED_BY.items() if logger in found})
 
 
 def _prometheus(plan: StackPlan, program: list[str]) -> ServiceSpec:
@@ -70,7 +87,7 @@ def _prometheus(plan: StackPlan, program: list[str]) -> ServiceSpec:
         # is sent only after the resend delay, by default one minute.
         "--rules.alert.resend-delay=5s",
     ]
-    return ServiceSpec("prometheus", tuple(command), f"{url}/-/ready", url)
+    return ServiceSpec("prometheus", tuple(command), ready_url("prometheus", url), url)
 
 
 def _alertmanager(plan: StackPlan, program: list[str]) -> ServiceSpec:
@@ -84,7 +101,7 @@ def _alertmanager(plan: StackPlan, program: list[str]) -> ServiceSpec:
         f"--web.external-url={url}/",
         "--cluster.listen-address=",
     ]
-    return ServiceSpec("alertmanager", tuple(command), f"{url}/-/ready", url)
+    return ServiceSpec("alertmanager", tuple(command), ready_url("alertmanager", url), url)
 
 
 def _localcluster(plan: StackPlan) -> ServiceSpec:
@@ -122,7 +139,7 @@ def _ours(name: str, arguments: list[str], url: str | None = None) -> ServiceSpe
     # -P prevents a directory `rules` in the working directory from shadowing the package
     command = (sys.executable, "-P", "-m", "fleetmedic.cli", *arguments)
     return ServiceSpec(
-        name, command, f"{url}/-/healthy" if url else None, url, {"PYTHONUNBUFFERED": "1"}
+        name, command, ready_url(name, url) if url else None, url, {"PYTHONUNBUFFERED": "1"}
     )
 
 

@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING
 
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile
-from fleetmedic.stack.health import health_problem
+from fleetmedic.kernel.home import StackFile, stack_options
+from fleetmedic.stack.health import health_problem, ready_url
 from fleetmedic.stack.identity import alive
+from fleetmedic.terminal.output import clean
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import IncidentsResponse
-from remediator.console.show import pause_line
+from remediator.console.show import stop_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# The path of the health check; every other process answers at /-/healthy.
-_HEALTH = {"prometheus": "/-/ready", "alertmanager": "/-/ready", "pool": "/healthz"}
+DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """The status of one process. `trouble` is None if healthy. `uptime` is in seconds, None if down."""
+    """The status of one process. `trouble` is the reason why it is not ready, None if it is.
+
+    `uptime` is in seconds. `pid` and `uptime` are None if the process is down.
+    """
 
     name: str
     trouble: str | None
@@ -40,13 +43,17 @@ class ProcessStatus:
 
     @property
     def state(self) -> str:
-        """Return the state of a process: `healthy`, or a short description of the failure."""
-        return "healthy" if self.trouble is None else self.trouble
+        """Return the state of a process: `healthy`, `not ready` or `down`."""
+        if self.trouble is None:
+            return "healthy"
+        return DOWN if self.trouble == DOWN else "not ready"
 
-
-def health_url(name: str, url: str) -> str:
-    """Return the URL that returns 200 if that process is healthy."""
-    return url + _HEALTH.get(name, "/-/healthy")
+    @property
+    def reason(self) -> str:
+        """Return the reason why a process is not ready, or where to find it; empty if healthy."""
+        if self.trouble == DOWN:
+            return f"see `fleetmedic up logs {self.name}`"
+        return clean(self.trouble or "")
 
 
 def check_processes(stack: StackFile) -> list[ProcessStatus]:
@@ -64,9 +71,9 @@ def all_healthy(stack: StackFile, rows: Iterable[ProcessStatus]) -> bool:
 def _row(stack: StackFile, name: str) -> ProcessStatus:
     who, url = stack.pids.get(name), stack.urls.get(name)
     running = alive(who)
-    wrong = health_problem(health_url(name, url)) if url else None
+    wrong = health_problem(ready_url(name, url)) if url else None
     if who is not None and not running:
-        wrong = "down"
+        wrong = DOWN
     uptime, memory = _usage(who[0]) if who is not None and running else (None, None)
     return ProcessStatus(name, wrong, who[0] if who and running else None, uptime, memory, url)
 
@@ -96,7 +103,7 @@ def lines(rows: Iterable[ProcessStatus]) -> list[str]:
     """Return the status of the stack as one line for each process."""
     return [
         f"{row.name:<16} {row.state:<10} pid {row.pid or '-':<8} up {_age(row.uptime):<8} "
-        f"{_size(row.memory):>7}  {row.url or ''}".rstrip()
+        f"{_size(row.memory):>7}  {row.url or ''}  {row.reason}".rstrip()
         for row in rows
     ]
 
@@ -105,6 +112,7 @@ def table(rows: Iterable[ProcessStatus], title: str) -> Table:
     """Return the status of the stack as a rich table."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     drawn = Table(title=title, box=box.SIMPLE, title_justify="left")
     for heading, justify in (
@@ -120,7 +128,7 @@ def table(rows: Iterable[ProcessStatus], title: str) -> Table:
         colour = "green" if row.trouble is None else "red"
         drawn.add_row(
             row.name,
-            f"[{colour}]{row.state}[/]",
+            Text(": ".join(filter(None, (row.state, row.reason))), style=colour),
             str(row.pid or "-"),
             _age(row.uptime),
             _size(row.memory),
@@ -135,6 +143,19 @@ def title(stack: StackFile, state: Path) -> str:
     return f"fleetmedic, cluster {stack.cluster}, {kind}, state directory {state}"
 
 
+def stopped(stack: StackFile, state: Path) -> str | None:
+    """Return the text about a stack that is not running; None if it is running."""
+    if alive(stack.supervisor):
+        return None
+    start = f"Start it with `fleetmedic up{stack_options(state, stack.port_base)}`."
+    text = f"No stack is running in {state}. {start}"
+    left = [name for name, who in stack.pids.items() if alive(who)]
+    if left:
+        end = f"`fleetmedic up down{stack_options(state)}` ends them."
+        text += f"\nProcesses of an earlier stack still run: {', '.join(left)}. {end}"
+    return text
+
+
 def dashboards_line(stack: StackFile) -> str:
     """Return the line with the URL of the dashboards."""
     if "remediator" not in stack.urls:
@@ -142,17 +163,17 @@ def dashboards_line(stack: StackFile) -> str:
     return f"Dashboards: {stack.urls['remediator']}/dashboards"
 
 
-def pause(stack: StackFile) -> str | None:
-    """Return the line that says that the remediator is paused; None if it is not paused."""
+def stops(stack: StackFile) -> list[str]:
+    """Return a line for each cause for which the remediator takes no action, such as a pause."""
     if "remediator" not in stack.urls:
-        return None
+        return []
     try:
         found = RemediatorClient(stack.urls["remediator"], timeout=2.0).get(
             "/api/v1/incidents", IncidentsResponse
         )
     except (UserError, LookupError):
-        return None
-    return pause_line(found.pause)
+        return []
+    return stop_lines(found)
 
 
 def _age(seconds: float | None) -> str:

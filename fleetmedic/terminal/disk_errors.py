@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
+import pwd
 import sqlite3
+from pathlib import Path
+
+from fleetmedic.kernel.errors import UserError
 
 _NO_SPACE, _QUOTA = "no space left", "the disk quota is exceeded"
 _DENIED = "permission denied"
+_READ_ONLY = "the file system is read-only"
 _OS = {
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: _QUOTA,
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
-    errno.EROFS: "the file system is read-only",
+    errno.EROFS: _READ_ONLY,
 }
 _SQLITE = {
     sqlite3.SQLITE_FULL: _NO_SPACE,
@@ -20,28 +26,61 @@ _SQLITE = {
     sqlite3.SQLITE_CANTOPEN: "the file is missing, or permission is denied",
 }
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+ELSEWHERE = "another directory with --state-dir or FLEETMEDIC_HOME"
 
 
-def explain(error: BaseException) -> str | None:
-    """Return a sentence with the cause, the file and the fix; None if the error has a different
-    cause."""
+def unusable(path: Path, error: OSError) -> UserError:
+    """Return the error for a path of a stack that cannot be used: the cause and the fix."""
+    said = f"cannot use {path}: {error.strerror or error}. Choose {ELSEWHERE}."
+    return UserError(explain(error, path) or said)
+
+
+def explain(error: BaseException, path: Path | None = None) -> str | None:
+    """Return a sentence with the cause, the file and the fix; None if the error has a different cause.
+
+    `path` is used for an error that does not contain its file.
+    """
     cause: str | None = None
-    file = "a database of the stack"
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY:
-            return f"{file} is locked by another process. Try again in some seconds."
+            where = path or "a database of the stack"
+            return f"{where} is locked by another process. Try again in some seconds."
         cause = _SQLITE.get(code)
     elif isinstance(error, OSError):
-        cause, file = _OS.get(error.errno or 0), str(error.filename or "a file")
+        cause = _OS.get(error.errno or 0)
+        path = Path(os.fsdecode(error.filename)) if error.filename else path
     if cause is None:
         return None
-    cure = (
-        "Free disk space"
-        if cause in (_NO_SPACE, _QUOTA)
-        else "Run the command as the owner of the file"
-    )
-    return (
-        f"cannot use {file}: {cause}. {cure}, or choose another directory with --state-dir or "
-        "FLEETMEDIC_HOME."
-    )
+    named = path or ("a database of the stack" if isinstance(error, sqlite3.Error) else "a file")
+    return f"cannot use {named}: {cause}. {_cure(cause, path)}"
+
+
+def _cure(cause: str, path: Path | None) -> str:
+    if cause in (_NO_SPACE, _QUOTA):
+        return f"Free disk space, or choose {ELSEWHERE}."
+    if cause == _READ_ONLY:
+        return f"Choose {ELSEWHERE}."
+    return access_cure(path) if path else f"Run the command as its owner, or choose {ELSEWHERE}."
+
+
+def access_cure(path: Path) -> str:
+    """Return how to get access to a path: as the owner of the path, or of its nearest visible parent."""
+    for place in (path, *path.absolute().parents):
+        try:
+            owner = place.stat().st_uid
+        except OSError:  # missing, or in a directory that this user may not search
+            continue
+        if owner != os.geteuid():
+            which = "its owner" if place == path else f"the owner of {place}"
+            return f"Run the command as {user_name(owner)}, {which}, or choose {ELSEWHERE}."
+        break
+    return f"Check the permissions of {path}, or choose {ELSEWHERE}."
+
+
+def user_name(uid: int) -> str:
+    """Return `user NAME`, or `user id NUMBER` for a user without a name."""
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user id {uid}"

@@ -17,6 +17,7 @@ lines_option = click.option(
     "--lines",
     "count",
     type=click.IntRange(1, 100_000),
+    metavar="NUMBER",
     default=40,
     show_default=True,
     help="Number of lines to print.",

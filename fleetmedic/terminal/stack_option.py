@@ -27,6 +27,7 @@ def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--port-base",
         type=click.IntRange(1024, 65_000),
+        metavar="PORT",
         help="Port of Prometheus. The other processes use higher ports: Alertmanager +3, remediator +5, "
         f"exporters from +320. [default: {DEFAULT_PORT_BASE}]",
     )(command)
@@ -37,7 +38,7 @@ def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--state-dir",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(file_okay=False, readable=False, path_type=Path),
         help="State directory of the stack. Default: $FLEETMEDIC_STATE_DIR if it is set, otherwise "
         "$FLEETMEDIC_HOME/stack, or $FLEETMEDIC_HOME/stack-PORT if --port-base is not "
         f"{DEFAULT_PORT_BASE}.",

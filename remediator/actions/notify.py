@@ -22,7 +22,8 @@ class Notify:
     disruptive: bool = False
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
-        body = incident_body(tools.incident, occasion_of(step), step.op_id)
+        refusal = tools.senses.refusal()
+        body = incident_body(tools.incident, occasion_of(step), step.op_id, refusal)
         return Observation(True, f"Notification queued: {body['text']}")
 
     async def act(self, step: Step, tools: Tools) -> None:

@@ -20,10 +20,9 @@ from remediator.console.responses import (
     DecisionDoc,
     IncidentResponse,
     IncidentsResponse,
-    PauseDoc,
     WhyResponse,
 )
-from remediator.console.show import STYLES, moment, pause_line
+from remediator.console.show import STYLES, moment, stop_lines
 
 P = ParamSpec("P")
 DAY = 86_400.0
@@ -35,10 +34,12 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
     @stack_option
     @click.option(
         "--url",
+        metavar="URL",
         help="URL of the remediator, http://HOST:PORT. [default: the remediator of the stack]",
     )
     @click.option(
         "--token-file",
+        metavar="FILE",
         help="File with the remediator's bearer token. [default: the token file of the stack]",
     )
     @wraps(command)
@@ -53,7 +54,18 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
     return found
 
 
-@click.group(invoke_without_command=True)
+class _IncidentsGroup(click.Group):
+    """A click group that accepts `incidents ID` as `incidents show ID`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0].startswith("inc-"):
+            return "show", self.commands["show"], args
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_IncidentsGroup, invoke_without_command=True)
 @click.option(
     "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
 )
@@ -62,7 +74,8 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
 def incidents(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
     """List incidents, newest first.
 
-    The list includes all open incidents, and the incidents that ended in the last 24 h.
+    The list includes all open incidents, and the incidents that ended in the last 24 h. `fleetmedic
+    incidents ID` is the same as `fleetmedic incidents show ID`.
 
     \b
     Examples:
@@ -113,9 +126,11 @@ def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
             f"incident {incident_id[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
         ) from None
     about = story.incident
-    held = f", held since {moment(about.held_since)}" if about.held_since is not None else ""
+    since = f" since {moment(about.held_since)}" if about.held_since is not None else ""
     click.echo(
-        clean(f"{about.id}: {about.target} is {about.state}{held}, playbook {about.playbook}")
+        clean(
+            f"{about.id}: {about.target} is {about.shown_state}{since}, playbook {about.playbook}"
+        )
     )
     click.echo(f"opened {moment(about.opened)}, level {clean(about.level or '-')}")
     click.echo(clean(story.summary or about.text))
@@ -161,11 +176,14 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
-    _print_pause(answer.pause)
+    _print_stops(answer)
     if not answer.decisions:
         click.echo(_no_decisions(remediator, wanted, answer.text))
         return
     rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit), STYLES)
+    if answer.still_firing:
+        names = clean(", ".join(answer.still_firing))
+        click.echo(f"Still firing, and not handled by an open incident: {names}.")
 
 
 def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
@@ -199,9 +217,9 @@ def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> st
     return clean(said) or f"No decision about {target}: no alert named it."
 
 
-def _print_pause(pause: PauseDoc | None) -> None:
-    """Print a line above the output if the remediator is paused."""
-    if line := pause_line(pause):
+def _print_stops(answer: IncidentsResponse | WhyResponse) -> None:
+    """Print a line above the output for each cause for which the remediator takes no action."""
+    for line in stop_lines(answer):
         click.echo(line)
 
 
@@ -215,7 +233,7 @@ def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
         raise UserError(
             f"{remediator.url} is not a remediator, or runs an older version; check --url."
         ) from None
-    _print_pause(answer.pause)
+    _print_stops(answer)
     found = answer.incidents
     day_ago = time.time() - DAY
     shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]

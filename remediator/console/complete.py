@@ -5,7 +5,7 @@ Completion never fails, and waits at most SECONDS for the remediator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import click
@@ -26,6 +26,15 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return _matching(known.items(), incomplete)
 
 
+def releasable(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the GPUs and nodes with incidents, those with an open incident first."""
+    found = [one for one in _incidents(ctx) if one.target.startswith(("gpu/", "node/"))]
+    known: dict[str, str] = {}
+    for one in sorted(found, key=lambda one: one.state in ENDED):
+        known.setdefault(_written(one.target), f"{one.state} {one.playbook}")
+    return _matching(known.items(), incomplete)
+
+
 def incidents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the ids of all incidents, newest first."""
     found = reversed(list(_incidents(ctx)))
@@ -37,9 +46,18 @@ def open_incidents(
 ) -> list[CompletionItem]:
     """Complete the ids of open incidents, and their targets."""
     found = [one for one in _incidents(ctx) if one.state not in ENDED]
+    return _matching(_ids_and_targets(found), incomplete)
+
+
+def escalated(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the ids of the incidents that can be retried, and their targets."""
+    found = [one for one in _incidents(ctx) if one.state == "ESCALATED"]
+    return _matching(_ids_and_targets(found), incomplete)
+
+
+def _ids_and_targets(found: Sequence[IncidentDoc]) -> list[tuple[str, str]]:
     known = [(one.id, f"{_written(one.target)} {one.state}") for one in reversed(found)]
-    known += [(_written(one.target), one.state) for one in found]
-    return _matching(known, incomplete)
+    return known + [(_written(one.target), one.state) for one in found]
 
 
 def _incidents(ctx: click.Context) -> Iterable[IncidentDoc]:

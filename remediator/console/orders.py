@@ -61,7 +61,7 @@ def resume(remediator: RemediatorClient) -> None:
 
 
 @click.command()
-@click.argument("target", shell_complete=complete.targets)
+@click.argument("target", shell_complete=complete.releasable)
 @_why
 @remote
 def release(remediator: RemediatorClient, target: str, reason: str) -> None:
@@ -115,7 +115,7 @@ def close(remediator: RemediatorClient, incident: str, reason: str, keep_quarant
 
 
 @click.command()
-@click.argument("incident", shell_complete=complete.open_incidents)
+@click.argument("incident", shell_complete=complete.escalated)
 @_why
 @remote
 def retry(remediator: RemediatorClient, incident: str, reason: str) -> None:

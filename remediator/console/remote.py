@@ -15,7 +15,7 @@ from typing import IO, NoReturn, TypeVar
 import msgspec
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile
+from fleetmedic.kernel.home import StackFile, stack_options
 
 T = TypeVar("T")
 TIMEOUT = 5.0
@@ -54,13 +54,14 @@ class RemediatorClient:
     """A client of the remediator's HTTP API. Every error is raised as UserError.
 
     On the remediator's own machine, reading needs no token. So a read request sends the token only
-    if the user specified a token file.
+    if the user specified a token file. `stack` has the options that select the remediator's stack.
     """
 
     url: str
     token_file: Path | None = None
     token_named: bool = False
     timeout: float = TIMEOUT
+    stack: str = ""
 
     @classmethod
     def find(cls, url: str | None, token_file: str | None, state: Path) -> RemediatorClient:
@@ -74,7 +75,10 @@ class RemediatorClient:
         if "remediator" not in stack.urls:
             raise UserError("this stack has no remediator; specify a remediator with --url.")
         return cls(
-            stack.urls["remediator"].rstrip("/"), given or Path(stack.token_file), given is not None
+            stack.urls["remediator"].rstrip("/"),
+            given or Path(stack.token_file),
+            given is not None,
+            stack=stack_options(state),
         )
 
     def get(self, path: str, shape: type[T], query: Mapping[str, str] | None = None) -> T:
@@ -144,7 +148,7 @@ class RemediatorClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UserError(
                 f"the remediator at {self.url} cannot be reached ({_cause(error, timeout)}): "
-                "start it with `fleetmedic up`, or specify another remediator with --url."
+                f"start it with `fleetmedic up{self.stack}`, or specify another remediator with --url."
             ) from None
         if len(body) > MAX_BODY:
             raise UserError(
@@ -170,7 +174,7 @@ class RemediatorClient:
             )
         if status == 409 and said:  # understood and refused: the sentence is for the operator
             raise UserError(said[:1000])
-        said = said[:200]
+        said = said[:200].rstrip(".")
         raise UserError(
             f"the remediator at {self.url} returned status {status}{': ' + said if said else ''}; "
             "see its log."

@@ -21,11 +21,13 @@ class IncidentDoc(msgspec.Struct, frozen=True):
     level: str = ""
     text: str = ""
     held_since: float | None = None
+    still_firing: list[str] = []
 
     @property
     def shown_state(self) -> str:
-        """Return the state, with the suffix "held" while a guard holds the incident."""
-        return state_of(self.state, held=self.held_since is not None)
+        """Return the state, with a suffix if the incident is held, or if its alert still fires."""
+        held = self.held_since is not None
+        return state_of(self.state, held=held, firing=bool(self.still_firing))
 
 
 class PauseDoc(msgspec.Struct, frozen=True):
@@ -41,6 +43,7 @@ class IncidentsResponse(msgspec.Struct, frozen=True):
 
     incidents: list[IncidentDoc]
     pause: PauseDoc | None = None
+    refusal: str | None = None
 
 
 class EventDoc(msgspec.Struct, frozen=True):
@@ -77,3 +80,5 @@ class WhyResponse(msgspec.Struct, frozen=True):
     incidents: list[str] = []
     text: str = ""
     pause: PauseDoc | None = None
+    refusal: str | None = None
+    still_firing: list[str] = []

@@ -8,6 +8,7 @@ from typing import Protocol
 from fleetmedic.terminal.output import clean
 
 HELD = ", held"
+FIRING = ", alert firing"
 
 
 def moment(at: float) -> str:
@@ -37,9 +38,26 @@ def pause_line(pause: Paused | None) -> str | None:
     return clean(f"Paused by {pause.by} since {moment(pause.at)}: {pause.reason}")
 
 
-def state_of(state: str, held: bool) -> str:
-    """Return the state of an incident, with the suffix "held" if a guard holds the incident."""
-    return f"{state}{HELD}" if held and state != "HELD" else state
+class Stopped(Protocol):
+    """A response that says why the remediator takes no action: a pause, or the lock of the cluster."""
+
+    @property
+    def pause(self) -> Paused | None: ...
+
+    @property
+    def refusal(self) -> str | None: ...
+
+
+def stop_lines(answer: Stopped) -> list[str]:
+    """Return a line for each cause for which the remediator takes no action."""
+    return [clean(line) for line in (pause_line(answer.pause), answer.refusal) if line]
+
+
+def state_of(state: str, *, held: bool, firing: bool) -> str:
+    """Return the state of an incident. The suffix says that a guard holds the incident, or that its
+    alert still fires after its end."""
+    suffix = HELD if held and state != "HELD" else FIRING if firing else ""
+    return f"{state}{suffix}"
 
 
 STYLES = {
@@ -47,6 +65,7 @@ STYLES = {
     "PROBATION": "green",
     "HELD": "yellow",
     "held": "yellow",
+    "firing": "yellow",
     "AWAIT_APPROVAL": "yellow",
     "ESCALATED": "bold red",
     "FAILED": "bold red",

@@ -244,7 +244,7 @@ def storm_ended(pool: str, at: float) -> Event:
 
 def reconciled(at: float, firing: int, missed: int, incidents: int) -> Event:
     """Return the event for one comparison of Alertmanager, cluster and journal."""
-    text = f"{firing} alerts are firing, {missed} of them were missed before; {incidents} incidents are open."
+    text = f"Firing alerts: {firing}. Alerts that were missed before: {missed}. Open incidents: {incidents}."
     data = {"firing": firing, "missed": missed, "open": incidents}
     return Event(Kind.RECONCILED, at, text=text, data=data)
 

@@ -151,6 +151,17 @@ class JournalState:
         records = (self.episodes.get(episode.key) for episode in incident.alerts)
         return any(record is not None and record.alert.firing for record in records)
 
+    def still_firing(self, incident: Incident) -> tuple[str, ...]:
+        """Return the names of the firing alerts that nothing handles, because the incident has ended.
+
+        After a repair, an alert about a past event may fire for some time. Such an alert does not count.
+        """
+        if not incident.ended or incident.reason is Reason.READMITTED:
+            return ()
+        records = (self.episodes.get(episode.key) for episode in incident.alerts)
+        own = (one.alert for one in records if one is not None and one.incident == incident.id)
+        return tuple(dict.fromkeys(alert.name for alert in own if alert.firing))
+
     def recurrence(self, target: Target, since: float) -> int:
         """Return how often the target was repaired and returned to service since `since` (Unix seconds)."""
         return sum(

@@ -88,7 +88,7 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
                 f"Playbook {playbook.name} matches, but no label of the alert names a valid {what}."
             )
             return Route(playbook, None, Reason.NO_TARGET, text)
-        text = f"Playbook {playbook.name} handles {alert.name} on {target}."
+        text = f"Playbook {playbook.name} matches {alert.name} on {target}."
         return Route(playbook, target, Reason.ROUTED, text)
     if not ours:
         named = f"label cluster={labels[CLUSTER]!r}" if CLUSTER in labels else "no label `cluster`"

@@ -286,7 +286,7 @@ def open_incident(
     if identity in journal_state.incidents:
         identity = incident_id(f"{alert.key}/{now}", target)
     again = journal_state.recurrence(target, now - terms.window)
-    text = f"Playbook {playbook.name} handles {alert.name} on {target}."
+    text = f"Playbook {playbook.name} matches {alert.name} on {target}."
     birth = events.opened(identity, target, playbook.name, level, now, again, text)
     first = events.absorbed(identity, target, events.episode_of(alert, now), now)
     return (birth, first)

@@ -61,7 +61,7 @@ def test_jobs_that_stall_together_are_not_restarted_and_one_that_stalls_alone_is
     stack.passes(5)
     for one in before:
         stack.require_untouched(one)
-    assert "2 of 2 running training jobs" in stack.held(targets[0])
+    assert "2 of 2 running training jobs" in people.groups("jobs_stalled")[0]["text"]
 
     (tmp_path / "second").unlink()
     first, second = (stack.cluster.job(job) for job in jobs.values())

@@ -122,6 +122,12 @@ def test_an_unknown_command_is_exit_code_2(run: Run) -> None:
     assert "Traceback" not in err
 
 
+def test_a_mistyped_command_line_is_answered_with_the_right_one(run: Run) -> None:
+    _, _, err = run("--port-base", "19090", "up", "status")
+    assert "`fleetmedic up --port-base 19090 status`" in err
+    assert "Did you mean `fleetmedic up status`?" in run("status")[2]
+
+
 def test_a_user_error_is_one_sentence_and_exit_code_2(
     run: Run, add_command: Callable[[str], None]
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fleetmedic.localcluster import shim
 from fleetmedic.localcluster.pool.http import PoolServer
+from fleetmedic.terminal.listen_errors import cannot_listen
 
 OPEN_FILES = 8_192
 DRAIN_SECONDS = 4.0
@@ -36,7 +37,7 @@ async def serve_until_terminated(server: PoolServer, folder: Path, host: str, po
     try:
         bound = await server.start(host, port)
     except OSError as error:
-        sys.exit(f"cannot listen on {host}:{port} ({error.strerror}). Use another port.")
+        sys.exit(str(cannot_listen(host, port, error, "--pool.listen-address")))
     pid = os.getpid()
     started = {"pid": pid, "start": shim.start_ticks(pid), "host_boot": shim.host_boot()}
     shim.write_whole(f"{folder}/started.json", {**started, "at": time.time(), "port": bound})

@@ -9,7 +9,7 @@ import pytest
 
 from fleetmedic.kernel import home as home_module
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile, home, state_dir
+from fleetmedic.kernel.home import StackFile, home, stack_options, state_dir
 
 STACK = StackFile(
     cluster="local",
@@ -57,13 +57,36 @@ def test_a_stack_has_a_folder_of_its_own_by_its_ports(monkeypatch: pytest.Monkey
     assert state_dir("/given") == Path("/given")
 
 
+@pytest.mark.parametrize(
+    ("state", "port_base", "options"),
+    [
+        ("/y/stack", 0, ""),
+        ("/y/stack", 9090, ""),
+        ("/y/stack-19090", 0, " --port-base 19090"),
+        ("/y/stack-19090", 19090, " --port-base 19090"),
+        ("/a b", 0, " --state-dir '/a b'"),
+        ("/a", 19090, " --state-dir /a --port-base 19090"),
+        ("/a/stack-19090", 0, " --state-dir /a/stack-19090"),
+        ("/y/stack-old", 0, " --state-dir /y/stack-old"),
+    ],
+)
+def test_the_options_of_a_stack_select_it(
+    monkeypatch: pytest.MonkeyPatch, state: str, port_base: int, options: str
+) -> None:
+    monkeypatch.setenv("FLEETMEDIC_HOME", "/y")
+    assert stack_options(Path(state), port_base) == options
+    monkeypatch.setenv("FLEETMEDIC_STATE_DIR", "/a")
+    assert "--state-dir" not in stack_options(Path("/a"))
+    assert "--state-dir /y/stack" in stack_options(Path("/y/stack"))
+
+
 def test_a_stack_is_read_as_it_was_saved(tmp_path: Path) -> None:
     STACK.save(tmp_path)
     assert StackFile.read(tmp_path) == STACK
 
 
 def test_where_no_stack_was_started_the_cure_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run `fleetmedic up`"):
+    with pytest.raises(UserError, match=f"Run `fleetmedic up --state-dir {tmp_path}`"):
         StackFile.read(tmp_path)
 
 
@@ -81,7 +104,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
 
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "stack.json").mkdir()
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"cannot use .*/stack\.json: Is a directory"):
         StackFile.read(tmp_path)
 
 

@@ -81,9 +81,8 @@ def test_ctrl_c_while_following_ends_the_command_and_not_the_job(
     monkeypatch.setattr("fleetmedic.localcluster.jobs_cli.time.sleep", interrupted)
     said = invoke(state, "run", "--name", "train-a", "--follow", "--", "true")
     assert said.exit_code == 130
-    assert (
-        "train-a keeps running. To cancel it, run `fleetmedic jobs cancel train-a`." in said.stderr
-    )
+    cure = f"To cancel it, run `fleetmedic jobs cancel train-a --state-dir {state}`."
+    assert f"train-a keeps running. {cure}" in said.stderr
 
 
 def test_a_checkpoint_directory_that_cannot_be_made_is_refused(state: Path) -> None:

@@ -117,7 +117,11 @@ def fire(name: str, target: Target = GPU, *, at: float | None = None, firing: bo
 
 
 def senses_of(
-    cluster: MemoryCluster, journal_state: JournalState, rules: Policy, alerts: AlertStates
+    cluster: MemoryCluster,
+    journal_state: JournalState,
+    rules: Policy,
+    alerts: AlertStates,
+    refusal: Callable[[], str | None] = lambda: None,
 ) -> Senses:
     """The facts of a cluster without Prometheus."""
     sensors = Sensors(None, cluster="memory", scrape_interval=5.0)
@@ -128,6 +132,7 @@ def senses_of(
         journal_state,
         WallClock(),
         ReportedHardware(journal_state, rules.route),
+        refusal,
     )
     return Senses(sources, ceiling=rules.ceiling, limits=rules.limits)
 
@@ -136,7 +141,7 @@ def senses_of(
 async def world(
     folder: Path, cluster: MemoryCluster | None = None, *, limits: Limits = QUICK,
     level: Level = Level.REPAIR, books: tuple[Playbook, ...] | None = None,
-    fake: FakeAlertmanager | None = None,
+    fake: FakeAlertmanager | None = None, refusal: Callable[[], str | None] = lambda: None,
 ) -> AsyncIterator[Running]:  # fmt: skip
     """An engine at work. Without a fake Alertmanager, what is received is all that there is."""
     cluster = cluster or MemoryCluster(nodes=4, gpus=8)
@@ -147,7 +152,7 @@ async def world(
     rules = Policy(books or playbooks(), limits, level, 1.0, 1.0, "memory")
     alerts = states(fake, time.time)
     await alerts.refresh(0.0)
-    senses = senses_of(cluster, journal_state, rules, alerts)
+    senses = senses_of(cluster, journal_state, rules, alerts, refusal)
     executor = Executor(actions(), disruptive_at_once=4)
     failures: list[None] = []
     shell = EngineContext(cluster, senses, executor, time.time, lambda: failures.append(None))

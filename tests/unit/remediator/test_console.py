@@ -171,6 +171,11 @@ def test_show_tells_the_story_of_one_incident(run: Callable[..., Result]) -> Non
     assert output.rstrip().endswith("quarantine_gpu")
 
 
+def test_an_incident_is_shown_by_its_id_alone(run: Callable[..., Result]) -> None:
+    assert run(incidents, OPEN["id"]).output == run(incidents, "show", OPEN["id"]).output
+    assert run(incidents, "lst").exit_code == 2
+
+
 def test_a_groups_options_hold_for_its_commands(state: Path) -> None:
     result = CliRunner().invoke(incidents, ["--state-dir", str(state), "show", str(OPEN["id"])])
     assert "REPAIRING" in result.output
@@ -232,6 +237,17 @@ def test_a_pause_is_shown_above_incidents_and_decisions(
     assert run(why, "node2/3").output.startswith(line)
 
 
+def test_another_remediator_is_named_above_incidents_and_decisions(
+    run: Callable[..., Result], place: Place
+) -> None:
+    taken = "Another remediator acts; this one takes no action."
+    place.put("/api/v1/incidents", {"incidents": [OPEN], "refusal": taken})
+    told = {"target": "gpu/node2/3", "decisions": DECISIONS, "refusal": taken}
+    place.put("/api/v1/why", told)
+    assert run(incidents).output.splitlines()[0] == taken
+    assert run(why, "node2/3").output.splitlines()[0] == taken
+
+
 def test_the_story_of_an_incident_begins_with_its_summary(
     run: Callable[..., Result], place: Place
 ) -> None:
@@ -253,6 +269,20 @@ def test_what_a_guard_holds_says_so_in_every_state(
     assert "HELD, held" not in listed
     shown = run(incidents, "show", OPEN["id"]).output
     assert f"is QUARANTINED, held since {moment(NOW - 5)}, playbook gpu-lost" in shown
+
+
+def test_a_closed_incident_whose_alert_still_fires_says_so(
+    run: Callable[..., Result], place: Place
+) -> None:
+    closed = {**CLOSED, "since": NOW, "still_firing": ["DiskFull"]}
+    place.put("/api/v1/incidents", {"incidents": [closed]})
+    place.put(f"/api/v1/incidents/{closed['id']}", {"incident": closed, "events": []})
+    told = {"target": "node/node1", "decisions": DECISIONS, "still_firing": ["DiskFull"]}
+    place.put("/api/v1/why", told)
+    assert "CLOSED, alert firing  gpu-lost" in run(incidents).output
+    assert "is CLOSED, alert firing, playbook" in run(incidents, "show", closed["id"]).output
+    line = run(why, "node1").output.splitlines()[-1]
+    assert line == "Still firing, and not handled by an open incident: DiskFull."
 
 
 def test_a_release_carries_the_token_who_and_why(run: Callable[..., Result], place: Place) -> None:
@@ -408,7 +438,9 @@ def test_a_remediator_that_is_not_there_is_one_sentence(
 def test_no_stack_at_all_is_one_sentence(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert "has no stack" in sentence(capsys, "why", "node1", "--state-dir", str(tmp_path))
+    assert "no stack was started in" in sentence(
+        capsys, "why", "node1", "--state-dir", str(tmp_path)
+    )
 
 
 def test_a_target_that_is_none_is_one_sentence(
@@ -521,6 +553,13 @@ def test_targets_and_incidents_are_completed(state: Path) -> None:
     assert completed(why, state, "node2") == ["node2/3"]
     assert completed(incidents, state, "show", "inc-a") == [CLOSED["id"]]
     assert completed(close, state, "") == [OPEN["id"], "node2/3"]
+
+
+def test_an_order_is_completed_with_what_it_can_be_given(state: Path, place: Place) -> None:
+    job = {**OPEN, "id": "inc-cccccccccc", "target": "job/a", "state": "ESCALATED"}
+    place.put("/api/v1/incidents", {"incidents": [CLOSED, job, OPEN]})
+    assert completed(release, state, "") == ["node2/3", "node1"]
+    assert completed(retry, state, "") == [job["id"], "job/a"]
 
 
 def test_completion_without_a_remediator_offers_nothing(tmp_path: Path, place: Place) -> None:

@@ -65,6 +65,38 @@ def test_a_released_target_is_in_service_and_its_incident_ends_with_who_and_why(
     tell(tmp_path, story, incurable())
 
 
+def test_without_the_lock_orders_and_messages_say_that_nothing_is_done_and_who_acts(
+    tmp_path,
+) -> None:
+    taken = "Another remediator (on host b) acts on cluster 'memory'; this one takes no action."
+    lock: list[str | None] = [None]
+
+    async def story(run: Running) -> None:
+        one = await escalated(run)
+        lock[0] = taken
+        text = await run.engine.incident_orders.release(GPU, "alice", "new board")
+        assert text == (
+            f"gpu/node1/3 returns to service when this remediator may take actions. {taken}"
+        )
+        await run.until(lambda: run.journal_state.incidents[one.id].held is not None)
+        assert run.journal_state.incidents[one.id].quarantined == (GPU,)
+        await run.send("DiskFull", Target.parse("node2"))
+        await run.until(lambda: bool(told()))
+        assert told()[0].startswith(
+            "node/node2 needs attention: DiskFull. Playbook notify-critical"
+        )
+        assert told()[0].endswith(taken)
+        lock[0] = None
+        run.engine.wake_all()
+        await run.state(IncidentState.OVERRIDDEN)
+
+    def told() -> list[str]:
+        events = [line for line in read_events(tmp_path) if line["event"] == "Notified"]
+        return [line["text"] for line in events if line["target"] == "node/node2"]
+
+    tell(tmp_path, story, incurable(), refusal=lambda: lock[0])
+
+
 def test_a_release_is_respected_though_the_alert_flaps_and_only_for_its_time(tmp_path) -> None:
     async def story(run: Running) -> None:
         await escalated(run)

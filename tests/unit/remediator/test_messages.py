@@ -81,6 +81,25 @@ def test_while_an_incident_is_held_its_message_has_the_reason_of_the_hold() -> N
     assert "3 of 32 GPUs" in said(one, "opened")
 
 
+@pytest.mark.parametrize("quarantined", [(), (GPU,)])
+def test_a_remediator_without_the_lock_does_not_claim_to_handle_anything(
+    quarantined: tuple[Target, ...],
+) -> None:
+    one = case(quarantined=quarantined, reason=Reason.QUARANTINED, text="Out.")
+    claim = "and the remediator is handling it"
+    assert (claim in said(one, "opened")) == bool(quarantined)
+    refusal = "Another remediator acts on cluster 'a'; this one takes no action."
+    text = incident_body(one, "opened", "op-1", refusal)["text"]
+    assert claim not in text
+    assert text.startswith("gpu/node2/3 is quarantined: " if quarantined else "gpu/node2/3 needs")
+    assert text.endswith(f"Out. {refusal}")
+
+
+def test_the_refusal_is_not_repeated_if_it_is_the_reason_already() -> None:
+    one = evolve(case(), events.noted(Kind.HELD, case(), NOW, Reason.OTHER_INSTALLATION, "Taken."))
+    assert incident_body(one, "opened", "op-1", "Taken.")["text"].count("Taken.") == 1
+
+
 def test_a_released_target_is_back_in_service() -> None:
     one = case(state=IncidentState.PROBATION, quarantined=(GPU,))
     step = plan.new_step(one, "release", 10.0, also=(GPU,))

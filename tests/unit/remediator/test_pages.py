@@ -97,6 +97,20 @@ def test_a_pause_is_shown_on_the_pages_of_incidents() -> None:
         assert "Paused by alice since 1970-01-01 00:00:02 UTC: &lt;rack 4&gt;." in page
 
 
+def test_the_pages_say_that_another_remediator_acts() -> None:
+    journal_state = JournalState()
+    journal_state.apply(
+        opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun.")
+    )
+    taken = "Another remediator (on host <b>) acts; this one takes no action."
+    for page in (
+        pages.home(journal_state, taken),
+        pages.incident(journal_state.incidents["inc-1"], [], journal_state, None, taken),
+    ):
+        banner = "Another remediator (on host &lt;b&gt;) acts; this one takes no action."
+        assert f'role="status">{banner}' in page
+
+
 def test_a_runbook_is_drawn_with_its_code_and_headings() -> None:
     page = pages.runbook("GpuLost") or ""
     assert "<h2>Check</h2>" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
+from remediator import pages
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import events
@@ -31,12 +33,14 @@ NODE, GPU, OTHER = (Target.parse(text) for text in ("node1", "node1/3", "node1/4
 class Story:
     """Writes events to a journal and its state, and queries the endpoints."""
 
-    def __init__(self, folder: Path, cluster: Any = None) -> None:
+    def __init__(
+        self, folder: Path, cluster: Any = None, refusal: Callable[[], str | None] = lambda: None
+    ) -> None:
         self.journal_state, self._folder, self._at = JournalState(), folder, 1000.0
-        inquiry = QueryEndpoints(self.journal_state, folder, cluster)
+        inquiry = QueryEndpoints(self.journal_state, folder, cluster, refusal=refusal)
         routes = [
             Route("/why", inquiry.why), Route("/decisions", inquiry.decisions),
-            Route("/incidents", inquiry.incidents),
+            Route("/incidents", inquiry.incidents), Route("/incidents/{identity}", inquiry.incident),
         ]  # fmt: skip
         self.client = TestClient(Starlette(routes=routes))
         self.write()
@@ -320,6 +324,35 @@ def test_an_incident_is_shown_with_its_present_reason(story: Story) -> None:
     (one,) = story.client.get("/incidents").json()["incidents"]
     assert (one["state"], one["reason"], one["text"]) == ("NEW", "budget_out", "3 of 4 are out.")
     assert one["held_since"] == 1002.0
+
+
+def test_the_reason_for_taking_no_action_is_answered(tmp_path: Path) -> None:
+    story = Story(tmp_path, refusal=lambda: "Another remediator acts.")
+    story.open("inc-1", GPU)
+    assert story.client.get("/incidents").json()["refusal"] == "Another remediator acts."
+    assert story.why("node1/3")["refusal"] == "Another remediator acts."
+    one = story.client.get("/incidents/inc-1").json()
+    assert one["summary"].endswith("Another remediator acts.")
+
+
+def test_an_incident_that_ended_names_the_alerts_that_still_fire(story: Story) -> None:
+    lost = alert("DiskFull", node="node1")
+    story.write(events.alert_received(lost, NODE, story.at(), "webhook"))
+    story.open("inc-1", NODE, lost)
+    (one,) = story.client.get("/incidents").json()["incidents"]
+    assert (one["still_firing"], story.why("node1")["still_firing"]) == ([], [])
+    for state, reason in (
+        (IncidentState.TRIAGED, Reason.ROUTED),
+        (IncidentState.CLOSED, Reason.NOTIFIED),
+    ):
+        incident = story.journal_state.incidents["inc-1"]
+        story.write(events.moved(incident, state, story.at(), reason))
+    (one,) = story.client.get("/incidents").json()["incidents"]
+    assert (one["state"], one["still_firing"]) == ("CLOSED", ["DiskFull"])
+    assert "closes even if its alert is still firing" in one["text"]
+    assert story.why("node1")["still_firing"] == ["DiskFull"]
+    page = pages.home(story.journal_state)
+    assert ">CLOSED, alert firing<" in page
 
 
 @given(st.lists(st.sampled_from(["hold", "other hold", "absorb", "leave", "another"]), max_size=12))

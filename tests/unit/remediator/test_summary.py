@@ -87,6 +87,16 @@ def test_the_end_of_the_paragraph_tells_what_comes_next(one: Incident, ending: s
     assert summary(one, None), "its playbook may be gone"
 
 
+def test_without_the_lock_no_next_step_is_promised() -> None:
+    taken = "Another remediator acts; this one takes no action."
+    for state in (IncidentState.TRIAGED, IncidentState.ESCALATED, IncidentState.PROBATION):
+        text = summary(incident(state, until=NOW + 3600), BOOK, taken)
+        assert text.endswith(f"Why. {taken}")
+    held = incident(held=Reason.OTHER_INSTALLATION, held_text=taken, held_since=NOW)
+    assert summary(held, BOOK, taken).count(taken) == 1
+    assert taken not in summary(incident(IncidentState.CLOSED), BOOK, taken)
+
+
 def test_what_the_level_does_not_allow_does_not_come_next() -> None:
     one = incident(IncidentState.QUARANTINED, ran("quarantine_gpu"), level=Level.QUARANTINE)
     assert "Next:" not in summary(one, BOOK)

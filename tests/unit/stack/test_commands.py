@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from fleetmedic.hardware.state import Hardware
@@ -34,6 +36,33 @@ def test_inject_loses_the_gpu_that_is_named(tmp_path: Path, run: CliRunner) -> N
     assert result.exit_code == 0
     assert hardware.gpu("node2", 3).lost
     assert "gpu/node2/3: injected lost" in result.output
+
+
+def completed(command: click.Command, state: Path, *words: str) -> list[str]:
+    """What the shell is offered for the last word."""
+    arguments = [*words[:-1], "--state-dir", str(state)]
+    found = ShellComplete(command, {}, "x", "_X").get_completions(arguments, words[-1])
+    return [one.value for one in found]
+
+
+def test_gpus_and_faults_are_completed(tmp_path: Path) -> None:
+    Hardware(tmp_path / "hardware").create(2, 2)
+    assert completed(inject, tmp_path, "node2") == ["node2/0", "node2/1"]
+    assert completed(inject, tmp_path, "node2/0", "h") == ["hang", "hot", "heal"]
+    assert completed(inject, tmp_path / "none", "") == []
+
+
+def test_processes_with_a_log_are_completed(tmp_path: Path) -> None:
+    assert completed(up, tmp_path, "logs", "") == []
+    (tmp_path / "logs").mkdir()
+    for name in ("localcluster.log", "localcluster.log.1", "rules.log"):
+        (tmp_path / "logs" / name).touch()
+    assert completed(up, tmp_path, "logs", "") == ["localcluster", "pool", "rules"]
+
+
+def test_a_fault_that_does_not_exist_is_named_by_its_argument(run: CliRunner) -> None:
+    output = run.invoke(inject, ["node1/0", "lots"]).output
+    assert "Invalid value for 'FAULT': 'lots' is not one of 'lost', 'hang'" in output
 
 
 @pytest.mark.parametrize("target", ["node2", "job/a", "node2/99", "../x/1"])
@@ -114,6 +143,25 @@ def test_the_doctor_speaks_json_and_fails_when_something_lacks(
     assert found["disk"]["name"] == "disk"
 
 
+def test_the_doctor_gives_each_fix_once(
+    tmp_path: Path, run: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETMEDIC_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    lines = run.invoke(doctor).output.splitlines()
+    fixes = [line for line in lines if "`fleetmedic doctor --fetch`, or install" in line]
+    assert len(fixes) == 1
+    assert lines[lines.index(fixes[0]) - 1].split()[:2] == ["note", "amtool"]
+
+
+def test_the_doctor_names_the_ports_of_the_stack_that_runs_there(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    StackFile("local", 19090, True, {}, "t", supervisor=own_identity()).save(tmp_path)
+    shown = run.invoke(doctor, ["--state-dir", str(tmp_path)]).output
+    assert f"ports         in use by the stack that runs in {tmp_path}, from 19090\n" in shown
+
+
 @pytest.mark.parametrize("detach", [[], ["--detach"]])
 def test_up_refuses_wrong_notifications_before_anything_starts(
     tmp_path: Path, run: CliRunner, detach: list[str]
@@ -127,11 +175,22 @@ def test_up_refuses_wrong_notifications_before_anything_starts(
     assert not state.exists()
 
 
-def test_status_of_a_stack_that_is_down_is_one(tmp_path: Path, run: CliRunner) -> None:
-    StackFile("local", 9090, True, {"rules": "http://127.0.0.1:1"}, "t").save(tmp_path)
+def test_status_of_a_stopped_stack_says_how_to_start_it_and_nothing_else(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    StackFile("local", 19090, True, {"rules": "http://127.0.0.1:1"}, "t").save(tmp_path)
     result = run.invoke(up, ["status", "--state-dir", str(tmp_path)])
     assert result.exit_code == 1
-    assert "The stack is not running" in result.output
+    start = f"fleetmedic up --state-dir {tmp_path} --port-base 19090"
+    assert result.output == f"No stack is running in {tmp_path}. Start it with `{start}`.\n"
+
+
+def test_status_names_what_a_killed_stack_left(tmp_path: Path, run: CliRunner) -> None:
+    pids = {"rules": own_identity(), "remediator": (1, 1)}
+    StackFile("local", 9090, True, {}, "t", supervisor=(1, 1), pids=pids).save(tmp_path)
+    result = run.invoke(up, ["status", "--state-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "Processes of an earlier stack still run: rules. `fleetmedic up down" in result.output
 
 
 def test_the_state_folder_may_be_named_before_the_sub_command(
@@ -145,18 +204,35 @@ def test_the_state_folder_may_be_named_before_the_sub_command(
 def test_logs_name_what_there_is(tmp_path: Path, run: CliRunner) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/rules.log").write_text("one\ntwo\nthree\n")
-    with pytest.raises(UserError, match="Expected one of: rules"):
+    with pytest.raises(UserError, match="no stack was started"):
         run.invoke(up, ["logs", "../rules", "--state-dir", str(tmp_path)])
+    StackFile("local", 9090, True, {}, "t").save(tmp_path)
+    with pytest.raises(UserError, match=r"NAME: expected one of: rules, got '\.\./rules'\."):
+        run.invoke(up, ["logs", "../rules", "--state-dir", str(tmp_path)])
+    with pytest.raises(UserError, match=r"NAME: expected one of: rules\."):
+        run.invoke(up, ["logs", "--state-dir", str(tmp_path)])
     result = run.invoke(up, ["logs", "rules", "-n", "2", "--state-dir", str(tmp_path)])
     assert result.output == "two\nthree\n"
+
+
+def test_the_log_of_the_pool_is_that_of_the_cluster_which_runs_it(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/localcluster.log").write_text("pool started\n")
+    result = run.invoke(up, ["logs", "pool", "--state-dir", str(tmp_path)])
+    assert result.output == "pool started\n"
 
 
 def test_a_second_stack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     first, second = (Stack(StackOptions(state_dir=tmp_path, simulate=True)) for _ in range(2))
     first._lock_directory(tmp_path)
     try:
-        with pytest.raises(UserError, match="already runs"):
+        with pytest.raises(UserError) as refused:
             second.prepare(print)
+        for word in ("status", "down"):
+            assert f"`fleetmedic up {word} --state-dir {tmp_path}`" in str(refused.value)
+        assert "needs another --state-dir and another --port-base" in str(refused.value)
     finally:
         first.stop()
 

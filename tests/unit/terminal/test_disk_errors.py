@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetmedic.terminal.disk_errors import explain
+from fleetmedic.terminal.disk_errors import explain, unusable, user_name
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from fleetmedic.terminal.disk_errors import explain
     [
         (errno.ENOSPC, "cannot use /a/b: no space left. Free disk space"),
         (errno.EDQUOT, "cannot use /a/b: the disk quota is exceeded. Free disk space"),
-        (errno.EACCES, "cannot use /a/b: permission denied. Run the command as the owner"),
+        (errno.EACCES, "cannot use /a/b: permission denied. "),
         (errno.EROFS, "cannot use /a/b: the file system is read-only."),
     ],
 )
@@ -23,7 +23,28 @@ def test_the_sentence_names_the_file_and_the_cure(code: int, words: str) -> None
     sentence = explain(OSError(code, os.strerror(code), "/a/b"))
     assert sentence is not None
     assert sentence.startswith(words)
-    assert sentence.endswith("choose another directory with --state-dir or FLEETMEDIC_HOME.")
+    assert sentence.endswith("hoose another directory with --state-dir or FLEETMEDIC_HOME.")
+
+
+def test_without_access_the_owner_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = os.geteuid()
+    denied = OSError(errno.EACCES, "", str(tmp_path))
+    below = OSError(errno.EACCES, "", str(tmp_path / "a" / "b"))
+    assert f"Check the permissions of {tmp_path}," in str(explain(denied))
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    assert f"Run the command as {user_name(me)}, its owner," in str(explain(denied))
+    assert f"Run the command as {user_name(me)}, the owner of {tmp_path}," in str(explain(below))
+    assert user_name(4_000_000_000) == "user id 4000000000"
+
+
+def test_the_path_is_named_though_the_error_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    readonly = sqlite3.OperationalError("attempt to write a readonly database")
+    readonly.sqlite_errorcode = sqlite3.SQLITE_READONLY
+    assert str(explain(readonly, path)).startswith(f"cannot use {path}: permission denied. ")
+    assert str(explain(readonly)).startswith("cannot use a database of the stack: permission")
+    folder = str(unusable(path, OSError(errno.ENOTDIR, "Not a directory")))
+    assert folder.startswith(f"cannot use {path}: Not a directory. Choose another directory")
 
 
 def test_a_database_that_cannot_be_opened_or_has_no_space_left_is_explained(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 from fleetmedic.kernel.labels import Target
@@ -25,8 +26,9 @@ DONE = StepOutcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, "People are notified.")
 class _Tools:
     """All that the action may use: no cluster, no network."""
 
-    def __init__(self, incident: Incident) -> None:
+    def __init__(self, incident: Incident, refusal: str | None = None) -> None:
         self.incident = incident
+        self.senses = SimpleNamespace(refusal=lambda: refusal)
 
 
 def incident() -> Incident:
@@ -40,6 +42,15 @@ def test_the_step_is_over_without_anything_to_wait_for() -> None:
     look = asyncio.run(Notify().observe(step, cast(Tools, _Tools(one))))
     assert (look.over, look.ok) == (True, True)
     assert look.text == "Notification queued: gpu/node1/3 needs attention: A storm in pool rack."
+
+
+def test_a_message_says_that_another_remediator_acts() -> None:
+    one = incident()
+    step = plan.notify(one, "opened")
+    look = asyncio.run(Notify().observe(step, cast(Tools, _Tools(one, "Another one acts."))))
+    _, told = outcome_events(one, step, DONE, NOW, "Another one acts.")
+    assert look.text == f"Notification queued: {told.text}"
+    assert told.text.endswith("A storm in pool rack. Another one acts.")
 
 
 def test_the_message_is_one_append_with_the_steps_end_and_goes_into_the_outbox() -> None:

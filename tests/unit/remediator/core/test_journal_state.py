@@ -276,6 +276,47 @@ def test_an_alert_for_which_something_was_done_is_not(alert, reason: Reason) -> 
     assert journal_state.episodes[one.key].received == NOW
 
 
+def test_an_alert_still_fires_if_its_incident_ended_and_no_other_handles_it(alert) -> None:
+    journal_state, one = JournalState(), alert()
+    _hear(journal_state, one)
+    _open(journal_state)
+    journal_state.apply(events.absorbed("inc-1", GPU, events.episode_of(one, NOW), NOW))
+    assert journal_state.still_firing(journal_state.incidents["inc-1"]) == ()
+    _move(journal_state, IncidentState.TRIAGED, Reason.ROUTED)
+    _move(journal_state, IncidentState.CLOSED, Reason.NOTIFIED)
+    ended = journal_state.incidents["inc-1"]
+    assert journal_state.still_firing(ended) == (one.name,)
+    _open(journal_state, NODE, "inc-2")
+    journal_state.apply(events.absorbed("inc-2", NODE, events.episode_of(one, NOW), NOW))
+    assert journal_state.still_firing(ended) == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "found"), [(Reason.READMITTED, False), (Reason.RELEASED_BY_PERSON, True)]
+)
+def test_the_alert_about_the_past_of_a_repaired_target_does_not_count(
+    alert, reason: Reason, found: bool
+) -> None:
+    journal_state, one = JournalState(), alert()
+    _hear(journal_state, one)
+    _open(journal_state)
+    journal_state.apply(events.absorbed("inc-1", GPU, events.episode_of(one, NOW), NOW))
+    _move(journal_state, IncidentState.TRIAGED, Reason.ROUTED)
+    _move(journal_state, IncidentState.CLOSED, reason)
+    assert bool(journal_state.still_firing(journal_state.incidents["inc-1"])) is found
+
+
+def test_a_resolved_alert_does_not_still_fire(alert) -> None:
+    journal_state, one = JournalState(), alert()
+    _hear(journal_state, one)
+    _open(journal_state)
+    journal_state.apply(events.absorbed("inc-1", GPU, events.episode_of(one, NOW), NOW))
+    _move(journal_state, IncidentState.TRIAGED, Reason.ROUTED)
+    _move(journal_state, IncidentState.CLOSED, Reason.NOTIFIED)
+    _hear(journal_state, replace(one, firing=False), NOW + 5)
+    assert journal_state.still_firing(journal_state.incidents["inc-1"]) == ()
+
+
 def test_an_alert_that_is_over_is_decided_by_that(alert) -> None:
     journal_state, one = JournalState(), alert()
     _hear(journal_state, one)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.ownership import owners, require_sole_owner
+from fleetmedic.terminal.ownership import owners, require_sole_owner
 
 
 def installed(folder: Path, name: str, file: str, text: str) -> None:
