@@ -29,7 +29,7 @@ DOWN = "down"
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """The status of one process. `trouble` is the reason why it is not ready, None if it is.
+    """The status of one process. `trouble` is the reason why the process is not ready; None if it is ready.
 
     `uptime` is in seconds. `pid` and `uptime` are None if the process is down.
     """
@@ -50,7 +50,7 @@ class ProcessStatus:
 
     @property
     def reason(self) -> str:
-        """Return the reason why a process is not ready, or where to find it; empty if healthy."""
+        """Return the reason why the process is not ready, or the command that shows it; empty if healthy."""
         if self.trouble == DOWN:
             return f"see `fleetmedic up logs {self.name}`"
         return clean(self.trouble or "")
