@@ -103,8 +103,10 @@ def choose_source(settings: ExporterSettings, log: Callable[..., None]) -> str:
 
 
 def choose_node(settings: ExporterSettings, source: str) -> str:
-    """Return the node's name in the cluster. Raises UserError if the hardware directory does not
-    contain the node."""
+    """Return the name of this exporter's node in the cluster.
+
+    Raises UserError if the hardware directory does not contain the node.
+    """
     if source != "simulated" or settings.hardware_dir is None:
         return settings.node or socket.gethostname()
     nodes = Hardware(settings.hardware_dir).nodes()

@@ -11,7 +11,7 @@ from fleetmedic.hardware.state import Hardware
 
 @dataclass(frozen=True, slots=True)
 class BootTime:
-    """The id of a boot and its Unix time."""
+    """The boot id of a boot of the node, and its Unix time."""
 
     boot_id: str
     at: float
@@ -21,8 +21,7 @@ class BootReader(Protocol):
     """The interface that returns the id and the time of the current boot."""
 
     def read(self) -> BootTime:
-        """Return the id and the time of the current boot. Raises OSError or UserError if it cannot
-        be determined."""
+        """Return the id and the time of the current boot. Raises OSError or UserError if they cannot be read."""
         ...
 
 

@@ -57,11 +57,11 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def ours(self) -> bool:
-        """Whether a fleetmedic process exports the family."""
+        """Whether a fleetmedic process exports this metric family."""
         return self.producer in OURS
 
     def series_names(self) -> tuple[str, ...]:
-        """Return the series names in PromQL: three for a histogram, one for other types."""
+        """Return the family's series names in PromQL: three for a histogram, one for other types."""
         if self.type == "histogram":
             return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
         return (self.name,)
@@ -83,15 +83,15 @@ class Catalogue:
         return name in self._by_name
 
     def get(self, name: str) -> Metric:
-        """Return the family with this name. Raises KeyError."""
+        """Return the metric family with this name. Raises KeyError for an unknown name."""
         return self._by_name[name]
 
     def of_series(self, name: str) -> Metric | None:
-        """Return the family of a series name such as `x_bucket`; None if there is none."""
+        """Return the metric family of a series name such as `x_bucket`; None if no family has this series."""
         return self._by_series.get(name)
 
     def of_collector(self, collector: str) -> tuple[Metric, ...]:
-        """Return the families that a collector of the exporter may export."""
+        """Return the metric families that this collector of the exporter may export."""
         return tuple(metric for metric in self if metric.collector == collector)
 
 

@@ -42,7 +42,7 @@ def collector_flags(command: F) -> F:
 
 
 def _disabled(ctx: click.Context, given: dict[str, Any]) -> frozenset[str]:
-    """Return the disabled collectors.
+    """Return the names of the collectors that the flags disable.
 
     With --collector.disable-defaults, each collector is disabled unless its flag enables it.
     """
@@ -137,8 +137,8 @@ def _web(given: dict[str, Any]) -> WebSettings:
     "release_token",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File with the bearer token for POST /-/release. This request makes the exporter close the "
-    "driver's devices, so that a GPU can be reset.",
+    help="File with the bearer token for POST /-/release. On this request, the exporter closes its open "
+    "GPU device files, so that a GPU can be reset.",
 )
 @click.option(
     "--path.procfs",

@@ -9,7 +9,7 @@ from exporter.exposition import Sample
 
 
 class CollectorError(Exception):
-    """The collector cannot return data now. The message is one sentence for the log."""
+    """The collector cannot return data now. The message of the exception is one sentence for the log."""
 
 
 class Collector(Protocol):
@@ -39,8 +39,7 @@ class TokenCollector(Collector, Protocol):
     """A collector with a token that changes when its samples change."""
 
     def token(self, now: float) -> Hashable:
-        """Return a token. If the token equals the previous one, `collect` would return the same
-        samples.
+        """Return a token. While the token is unchanged, `collect` would return the same samples.
 
         If the token differs, `collect` is called immediately afterwards. Raises the same exceptions
         as `collect`.

@@ -16,7 +16,7 @@ from exporter.sources.base import Group
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A command line option, `--NAME`, of a collector.
+    """A collector's own command line option, `--NAME`.
 
     An option without a default may be omitted. An option with `many` can be repeated; its value is
     a tuple.

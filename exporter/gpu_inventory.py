@@ -55,8 +55,8 @@ def merge(
 ) -> dict[str, InventoryEntry]:
     """Return the inventory after these GPUs were added or updated. New GPUs get an index.
 
-    If the bus lists the new GPU, the index is the GPU's position on the bus, because the driver
-    does not count GPUs that it has lost. Otherwise its index is the driver's number.
+    If the bus lists the new GPU, the index is the GPU's position on the bus, because the driver does not
+    count GPUs that it has lost. Otherwise the index is the driver's number of the GPU.
     """
     merged = dict(known)
     places = {key: place for place, key in enumerate(addresses(bus))}
@@ -83,7 +83,7 @@ def merge(
 
 
 def addresses(bus: tuple[BusGpu, ...]) -> list[tuple[int, int, int]]:
-    """Return the sorted bus addresses. The driver numbers GPUs in this order."""
+    """Return the PCI bus addresses of GPUs, sorted. The driver numbers GPUs in this order."""
     return sorted(key for gpu in bus if (key := bus_key(gpu.pci_bus_id)) is not None)
 
 
@@ -109,6 +109,6 @@ def read(path: Path) -> dict[str, InventoryEntry]:
 
 
 def write(path: Path, known: dict[str, InventoryEntry]) -> None:
-    """Save the inventory. Raises OSError."""
+    """Write the inventory to the disk. Raises OSError."""
     gpus = tuple(sorted(known.values(), key=lambda entry: entry.index))
     write_atomic(path, msgspec.json.encode(_InventoryFile(gpus)))

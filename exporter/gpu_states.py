@@ -64,7 +64,7 @@ def time_to_live(group: Group, every: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPoolState:
-    """The state of the worker processes. GPUs are identified by the source's number (slot)."""
+    """The state of the worker processes. GPUs are identified by the source's number of the GPU (slot)."""
 
     failure: str
     restarts: int = 0
@@ -179,7 +179,7 @@ class GpuStates:
             self._slots.pop(worker, None)
 
     def set_worker_pool_state(self, state: WorkerPoolState) -> None:
-        """Set the state of the worker processes."""
+        """Update the state of the worker processes that read the GPUs."""
         with self._lock:
             if state.released and not self._state.released:
                 for record in self._records.values():
@@ -292,7 +292,7 @@ class GpuStates:
         self._inventory, self._inventory_changed = merged, True
 
     def _write(self) -> None:
-        """Save the inventory. Each round retries a failed write.
+        """Save the inventory of GPUs. A failed write is retried once a second.
 
         The lock is not held during the write, so that no reader waits for the disk.
         """
@@ -312,9 +312,9 @@ class GpuStates:
             self._errors[key] = self._errors.get(key, 0) + count
 
     def _uuid(self, slot: int, worker: int | None = None) -> str | None:
-        """Return the UUID of the GPU with this number; None if it is unknown.
+        """Return the UUID of the GPU with this number; None if the UUID is unknown.
 
-        It comes from this worker, another worker with the same GPUs, the order on the bus, or the
+        The UUID comes from this worker, another worker with the same GPUs, the order on the bus, or the
         inventory.
         """
         mine = self._slots.get(worker, {}) if worker is not None else {}

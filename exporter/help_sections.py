@@ -20,7 +20,7 @@ SWITCHES = 4  # index of the section that lists the collectors
 
 
 def key(name: str) -> str:
-    """Return the name of the click parameter for an option."""
+    """Return the click parameter name of a command line option."""
     return name.replace(".", "_").replace("-", "_")
 
 

@@ -1,5 +1,4 @@
-"""The host collectors, in the order of the metrics page. Their families are compatible with
-node_exporter."""
+"""The host collectors, in the order of the metrics page. Their metrics are compatible with node_exporter's."""
 
 from __future__ import annotations
 

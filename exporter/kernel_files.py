@@ -57,7 +57,10 @@ def number(path: str | Path) -> int | None:
 
 
 def names(folder: str | Path) -> list[str]:
-    """Return the sorted names in a directory, empty if it is missing. Raises CollectorError."""
+    """Return the sorted names of a directory's entries; empty if the directory is missing.
+
+    Raises CollectorError.
+    """
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries)[:MAX_NAMES]
@@ -88,7 +91,7 @@ def decimal(text: str) -> float | None:
 def rows(text: str) -> Iterator[tuple[str, list[int]]]:
     """Parse lines `key[:] number number ...`, and yield each key with its numbers.
 
-    The numbers of a line end at the first other word.
+    The first word of a line that is not a number ends its numbers.
     """
     for line in text.splitlines():
         key, *words = line.split() or [""]

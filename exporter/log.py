@@ -1,7 +1,7 @@
 """The exporter's log: one event per line on stderr, as JSON, or as text on a terminal.
 
-The other programs log with structlog. The exporter runs on every node and logs only events with a
-few fields, and structlog would use a tenth of the exporter's memory.
+The other programs log with structlog. The exporter runs on every node and logs only events with a few
+fields, and structlog would need a tenth of the exporter's memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def configure(level: str) -> None:
 
 
 def write_event(event: str, *, level: str = "warning", **fields: object) -> None:
-    """Write an event. If stderr is not writable, only this event is lost."""
+    """Write a log event to stderr. If stderr is not writable, only this event is lost."""
     if LEVELS.index(level) < _threshold:
         return
     at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

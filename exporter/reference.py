@@ -41,7 +41,7 @@ families are always included."""
 
 
 def markdown(metrics: Catalogue) -> str:
-    """Return the page as Markdown."""
+    """Return docs/metrics.md as a string."""
     every = _intervals()
     lines = [_HEAD, "", "## Collectors of the exporter", ""]
     lines += ["| collector | default | interval | reads |", "|---|---|---|---|"]

@@ -156,7 +156,7 @@ COLLECTORS = Registry(
         ),
         CollectorSpec(
             "allocation",
-            "jobs to which each GPU is allocated, and processes on GPUs that are not allocated to them",
+            "jobs to which each GPU is allocated, and processes that use a GPU without an allocation",
             _allocation,
             flags=OWNER_FLAGS,
         ),

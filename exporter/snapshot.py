@@ -36,12 +36,12 @@ class GpuSnapshot:
     left_out: tuple[Group, ...] = ()
 
     def readings(self, group: Group) -> tuple[Reading, ...]:
-        """Return the readings of a group, empty if they are unknown."""
+        """Return the GPU's readings of one group; empty if they are unknown."""
         values = self.groups.get(group)
         return values.readings if values is not None else ()
 
     def value(self, group: Group, name: str, *labels: str) -> float | None:
-        """Return one reading; None if it is unknown."""
+        """Return one reading of the GPU; None if the value is unknown."""
         for reading in self.readings(group):
             if reading.name == name and reading.labels == labels:
                 return reading.value

@@ -1,4 +1,4 @@
-"""`python -m fleetmedic` is `fleetmedic`."""
+"""Runs the command line: `python -m fleetmedic` is the same as `fleetmedic`."""
 
 from fleetmedic.cli import main
 

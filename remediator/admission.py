@@ -70,7 +70,7 @@ class Access:
 
 
 class RefusedError(Exception):
-    """The request is refused: status, one sentence, and the WWW-Authenticate header of a 401."""
+    """The exception for a rejected request: status, a sentence, and the WWW-Authenticate header of a 401."""
 
     def __init__(self, status: int, sentence: str, asks: str | None = None) -> None:
         super().__init__(sentence)

@@ -49,7 +49,7 @@ class IncidentEvidence:
     tested_sick: bool
 
     def combined(self, other_hardware: Collection[str] = ()) -> Evidence:
-        """Return the combined status of all alerts.
+        """Return the combined status of all alerts of the incident.
 
         `other_hardware` are the keys of alerts that name other hardware. Such an alert is ignored when it
         is over.
@@ -64,12 +64,12 @@ class IncidentEvidence:
 
     @property
     def active(self) -> bool:
-        """Return whether at least one alert is firing or may be firing."""
+        """Return whether at least one alert of the incident is firing or may be firing."""
         return any(one.signal.evidence.standing is not AlertStatus.OVER for one in self.by_alert)
 
     @property
     def latest_event(self) -> float | None:
-        """Return the time of the latest event that still counts (Unix seconds), or None."""
+        """Return the time of the latest reported event that still counts (Unix seconds), or None."""
         times = (one.signal.event_at for one in self.by_alert if one.counts)
         return max((at for at in times if at is not None), default=None)
 
@@ -79,7 +79,7 @@ class IncidentEvidence:
         return frozenset(one.alertname for one in counted if one.key not in other_hardware)
 
     def identifying_alerts(self, other_hardware: Collection[str] = ()) -> tuple[Episode, ...]:
-        """Return the alerts that identify the hardware.
+        """Return the alerts that identify the hardware of the incident's target.
 
         These are the active alerts. If there are none, the alerts that may be active; otherwise the
         alerts that are over and that name this target's hardware. An alert that is over is ignored
@@ -159,8 +159,7 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
 
 
 def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence:
-    """Return the status of an alert. `fires`: the alert fires in the Prometheus that evaluates its
-    rule.
+    """Return an alert's status after a check in Prometheus. `fires`: the alert fires in that Prometheus.
 
     `fires` is None if Prometheus did not answer.
     """

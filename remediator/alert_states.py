@@ -118,18 +118,18 @@ class AlertStates:
 
     @property
     def answered(self) -> bool:
-        """Return whether the last response is current. Always true if no Alertmanager is configured."""
+        """Return whether Alertmanager's last response is current. True if no Alertmanager is configured."""
         fresh = time.monotonic() - self._asked.at <= STALE
         return self._client is None or (self._asked.response is not None and fresh)
 
     @property
     def version(self) -> int:
-        """Return the number of queries so far; it changes with each query."""
+        """Return the number of queries to Alertmanager so far. The number changes with each query."""
         return self._rounds
 
     @property
     def complete(self) -> bool:
-        """Return whether the last response is complete, so that a missing alert is over."""
+        """Return whether Alertmanager's last response is complete, so that a missing alert is over."""
         return self._client is None or (self.answered and not self._incomplete())
 
     def evidence(self, alert: Alert, received: float) -> Evidence:
@@ -154,19 +154,19 @@ class AlertStates:
         return OVER
 
     def active(self) -> Iterator[Alert]:
-        """Yield the alerts of the response that Alertmanager sends to the remediator."""
+        """Yield the active alerts in Alertmanager's response that it sends to the remediator."""
         for listed, evidence in self._all():
             if evidence is ACTIVE:
                 yield listed.alert
 
     def withheld(self) -> Iterator[tuple[Alert, Evidence]]:
-        """Yield the firing alerts of the response that are silenced, inhibited or muted."""
+        """Yield the firing alerts in Alertmanager's response that are silenced, inhibited or muted."""
         for listed, evidence in self._all():
             if evidence is not ACTIVE:
                 yield listed.alert, evidence
 
     def confirmed(self, alert: Alert) -> bool:
-        """Return whether any response since the start of this process contained the alert."""
+        """Return whether any Alertmanager response since the start of this process contained the alert."""
         return self._client is None or _identity(alert) in self._seen
 
     def _all(self) -> Iterator[tuple[ListedAlert, Evidence]]:
@@ -187,7 +187,7 @@ class AlertStates:
             self._starts.setdefault(started, self._now())
 
     def _watchdogs(self, answer: AlertmanagerResponse) -> list[ListedAlert]:
-        """Return the Watchdog alerts of the response, one for each Prometheus.
+        """Return the Watchdog alerts in Alertmanager's response, one for each Prometheus.
 
         Prometheus sends an alert again long before it expires: after its resend delay, of which `settle` is
         at least twice. An alert that lasts much longer without being sent again is not from Prometheus.
@@ -200,13 +200,13 @@ class AlertStates:
         ]
 
     def _incomplete(self) -> str:
-        """Return the reason why a missing alert does not count as over; empty if it does."""
+        """Return the reason why an alert that is missing in the response is not over; empty if it is over."""
         if (unsent := self._unsent()) or self._asked.response is None:
             return unsent
         return self._settling(self._asked.response.started, "Alertmanager started")
 
     def _unsent(self) -> str:
-        """Return the reason why Prometheus may not have sent all firing alerts; empty if it has.
+        """Return the reason why Prometheus may not have sent all firing alerts yet; empty if it sent all.
 
         While Prometheus replays its WAL, its alerts can expire in Alertmanager. Afterwards the
         Watchdog returns first, because it has no `for` duration. All alerts count as sent only

@@ -69,7 +69,7 @@ class RunningRemediator:
     refusal: Callable[[], str | None]
 
     async def unready(self) -> str | None:
-        """Return the reason why the journal cannot store alerts now; None if it can."""
+        """Return the reason why the journal cannot store alerts now; None if alerts can be stored."""
         try:
             await self.journal.check()
         except JournalDown as error:
@@ -88,7 +88,7 @@ class _UvicornServer(uvicorn.Server):
         yield
 
     def end(self) -> None:
-        """Finish the current requests, then stop."""
+        """Finish the current HTTP requests, then stop the server."""
         self.should_exit = True
 
 
@@ -258,7 +258,7 @@ async def _lock(
 async def serve(
     settings: RemediatorSettings, data_dir: Path, host: str, port: int, take_over: str = ""
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises UserError for invalid settings or files."""
+    """Run the remediator until SIGTERM or SIGINT. Raises UserError for invalid settings or files."""
     token, warning = read_token(settings.token_file)
     if warning:
         log.warning("token_file_open", text=warning)

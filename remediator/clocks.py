@@ -58,7 +58,7 @@ class WallClock:
         return max(0.0, self._trusted_from - self._steady())
 
     def distrust(self) -> str:
-        """Return the reason why the wall clock is not trusted now; empty if it is."""
+        """Return the reason why the wall clock is not trusted now; empty if it is trusted."""
         if self.seconds_left() <= 0:
             return ""
         return (

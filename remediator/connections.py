@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class _Missing(Enum):
-    """The part of a request that the client has not sent yet."""
+    """The part of a request (head or body) for which the server still waits."""
 
     NOTHING = auto()
     HEAD = auto()

@@ -91,21 +91,21 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Continue the work of an earlier process: undecided alerts and open incidents."""
+        """Continue where an earlier process stopped: with undecided alerts and open incidents."""
         for alert in self._state.undecided():
             self._dispatch(alert, self._policy.route(alert))
         for incident in self._state.open_incidents():
             self._wake_target(incident.target)
 
     async def close(self) -> None:
-        """Stop all tasks. The next process checks the announced steps."""
+        """Stop the tasks of all targets. The next process checks the effect of announced steps."""
         tasks = [lane.task for lane in self._lanes.values() if lane.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake_all(self) -> None:
-        """Make a new decision for every open incident now."""
+        """Start a new decision for every open incident now."""
         for incident in self._state.open_incidents():
             self._wake_target(incident.target)
 
@@ -114,7 +114,10 @@ class Engine:
         return self._policy.playbook(name)
 
     async def receive(self, alerts: Sequence[Alert], source: str) -> int:
-        """Store alerts durably, then handle them; returns how many are new. Raises JournalDown."""
+        """Store received alerts durably, then handle them. Returns the number of new alerts.
+
+        Raises JournalDown.
+        """
         now = self._context.now()
         news: list[tuple[Alert, Route]] = []
         written: list[Event] = []
@@ -136,7 +139,7 @@ class Engine:
         return len(news)
 
     async def reconsider(self, alerts: Iterable[Alert]) -> None:
-        """Handle alerts again that were handled before, if there is a new reason."""
+        """Handle already handled alerts again if there is a new reason, such as a new event."""
         context, terms = self._context, self._policy.terms
         for alert in alerts:
             found = self._policy.route(alert)
@@ -146,19 +149,19 @@ class Engine:
                 self._dispatch(alert, found)
 
     async def pause(self, by: str, why: str) -> None:
-        """Pause all actions, and record it in the journal."""
+        """Pause all actions, and record the pause in the journal."""
         await self._journal.append((events.paused(by, why, self._context.now()),))
         self.wake_all()
 
     async def resume(self, by: str) -> None:
-        """Resume all actions, and record it in the journal."""
+        """Resume all actions, and record the end of the pause in the journal."""
         # Changes during the pause, such as a silence, must be known before actions resume.
         await self._context.senses.refresh()
         await self._journal.append((events.resumed(by, self._context.now()),))
         self.wake_all()
 
     def _dispatch(self, alert: Alert, found: Route) -> None:
-        """Pass an alert to the task of its target."""
+        """Pass a received alert to the task of its target."""
         if found.playbook is None or found.target is None:
             return
         if alert.firing:
@@ -197,7 +200,10 @@ class Engine:
                     await lane.wake.wait()
 
     async def _failed(self, target: Target, lane: _TargetLane, error: str) -> float:
-        """Count an exception; returns the seconds to wait. After the third, people are notified."""
+        """Count an internal error on a target. Returns the seconds to wait.
+
+        The third error in a row escalates.
+        """
         self._context.lane_failed()
         lane.failures += 1
         if lane.failures == MOST_FAILURES:
@@ -240,7 +246,10 @@ class Engine:
         self._wake_gpu_targets(target)
 
     async def _advance(self, target: Target) -> float | None:
-        """Make one decision about the incident; returns the seconds to wait, None if there is none."""
+        """Make one decision about the target's incident.
+
+        Returns the seconds until the next one; None without incident.
+        """
         incident = self._state.incident_on(target)
         if incident is None:
             return None
@@ -271,7 +280,7 @@ class Engine:
     async def _decide(
         self, incident: Incident, playbook: Playbook, *, holds_only: bool = False
     ) -> float | None:
-        """Decide and record the decision; returns the seconds until the next one.
+        """Make and record a decision about an incident. Returns the seconds until the next decision.
 
         With `holds_only`, a decision other than a hold is not recorded, and the result is None.
         """

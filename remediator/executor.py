@@ -60,7 +60,7 @@ class Executor:
         self._now = now
 
     async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> StepOutcome:
-        """Run a step and return its result. `resumed`: an earlier process may have started the step."""
+        """Run an announced step and return its result. `resumed`: an earlier process may have started it."""
         action = self._registry.get(run.step.action)
         if not action.disruptive:
             return await self._carry_out(action, run, tools, resumed=resumed)
@@ -105,7 +105,7 @@ class Executor:
             pause = min(pause * 1.5, SLOWEST_LOOK)
 
     async def _against(self, step: Step, tools: Tools, wait: bool) -> StepOutcome | bool:
-        """Check right before the action whether the step is still allowed.
+        """Check, right before a step's action, whether the guards still allow the step.
 
         Returns False if the step is allowed, and a StepOutcome if the step is withdrawn. Returns
         True if the effect must be observed without the action (`wait`).
@@ -122,8 +122,10 @@ class Executor:
     async def _refused(
         self, action: Action, step: Step, tools: Tools, refused: ClusterError
     ) -> StepOutcome:
-        """Return the result after a failed call. The call may have had its effect, so the effect is
-        observed once more."""
+        """Return the result after a failed call to the cluster.
+
+        The effect is observed once more, because the call may have had its effect.
+        """
         again = await self._look(action, step, tools)
         if isinstance(again, Observation) and again.over:
             return _seen(again)
@@ -144,7 +146,7 @@ class Executor:
         return None
 
     def _blind(self, action: Action, error: ClusterError, *, began: bool) -> StepOutcome:
-        """Return the result if the effect cannot be observed.
+        """Return the result of a step whose effect cannot be observed.
 
         If a disruptive step may have started, an operator must check.
         """

@@ -102,7 +102,7 @@ class JournalGauges:
     def _reboots(self) -> GaugeMetricFamily:
         """Return the time of the last reboot by the remediator, for each node.
 
-        A reboot without a recent time here is unexpected.
+        A reboot at any other time is unexpected.
         """
         times: dict[str, float] = {}
         for target, attempts in self._state.attempts.items():
@@ -138,8 +138,9 @@ class ClusterGauges:
 def count_quarantined(nodes: Sequence[NodeFacts]) -> dict[tuple[str, str], int]:
     """Return the number of quarantined targets by (kind, owner).
 
-    A GPU of a quarantined node counts separately only if another owner quarantined it. fleetmedic
-    and the 19 other owners with the most targets have their own entries; the rest are `others`.
+    A GPU of a quarantined node counts separately only if its own quarantine has another owner.
+    fleetmedic and the 19 other owners with the most targets have their own entries; the rest are
+    `others`.
     """
     out: Counter[tuple[str, str]] = Counter()
     for node in nodes:

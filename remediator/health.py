@@ -46,7 +46,7 @@ def judge_health(
     oldest: float,
     settle: float = SICK_FOR_SURE,
 ) -> HealthReport:
-    """Judge a target by its samples. Pure.
+    """Judge the health of a GPU or node by its samples. Pure.
 
     The target is healthy if every metric has a healthy sample that is newer than `since` and at
     most `oldest` seconds old. An unhealthy sample within `settle` seconds after a repair (`since`)

@@ -22,11 +22,11 @@ MAX_SENTENCE = 300
 
 
 class HttpError(Exception):
-    """The server did not return a usable response. The message is one sentence with the URL."""
+    """The exception for a request without a usable response. The message is one sentence with the URL."""
 
 
 class UnreachableError(HttpError):
-    """The server did not respond at all, so an immediate retry is pointless."""
+    """The exception for a server that did not respond at all, so that an immediate retry is pointless."""
 
 
 class Client:
@@ -59,7 +59,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         if self._http is not None:
             await self._http.aclose()
             self._http = None

@@ -49,7 +49,10 @@ class IncidentOrders:
         )
 
     async def release(self, target: Target, by: str, why: str) -> str:
-        """Return a target to service; returns a message about the consequences. Raises UserError."""
+        """Return a target to service on an operator's order. Returns a message about the consequences.
+
+        Raises UserError.
+        """
         if target.kind not in (TargetKind.GPU, TargetKind.NODE):
             raise UserError(
                 f"{target} cannot be quarantined; expected NODE, or NODE/INDEX for a GPU."
@@ -103,14 +106,14 @@ class IncidentOrders:
         return f"{target} is back in service; {self._respected}"
 
     def _kept(self, incident: Incident) -> bool:
-        """Return whether an operator's earlier order keeps the target out of service, so the
-        incident releases nothing.
-        """
+        """Return whether an operator keeps the target out of service, so that the incident releases nothing."""
         return incident.target in self._state.kept and incident.target not in incident.quarantined
 
     async def _marked(self, target: Target) -> bool:
-        """Return whether the cluster itself places no jobs on a GPU. An operator's release clears
-        that too."""
+        """Return whether the cluster itself marked a GPU as unusable.
+
+        An operator's release clears the mark too.
+        """
         try:
             nodes = await self._context.cluster.list_nodes()
         except ClusterError:
@@ -129,7 +132,7 @@ class IncidentOrders:
     async def close_incident(
         self, identity: str, by: str, why: str, *, keep_quarantine: bool
     ) -> str:
-        """Close an incident; returns a message for the operator. Raises UserError."""
+        """Close an incident on an operator's order. Returns a message for the operator. Raises UserError."""
         async with self._decision_lock(self._open(identity).target):
             return await self._close(identity, by, why, keep_quarantine=keep_quarantine)
 

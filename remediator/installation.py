@@ -108,13 +108,13 @@ class ClusterLock:
         return self._holder
 
     async def run(self) -> None:
-        """Claim or renew the lock every 10 s until cancelled. Failures do not end the loop."""
+        """Claim or renew the cluster's lock every 10 s until cancelled. Failures do not end the loop."""
         while True:
             await self.claim()
             await _sleep(RENEW)
 
     async def claim(self) -> None:
-        """Claim or renew the lock once. Never raises ClusterError or OSError; see `refusal`."""
+        """Claim or renew the cluster's lock once. Never raises ClusterError or OSError; see `refusal`."""
         sent = self._clock()
         try:
             async with asyncio.timeout(ANSWER):
@@ -171,7 +171,7 @@ class ClusterLock:
         self._renewed = sent
 
     def _report(self) -> None:
-        """Log each change in the state of the lock once."""
+        """Log each change in the state of the cluster's lock once."""
         before, self._state = self._state, self._judge()
         if self._state == before:
             return
@@ -188,7 +188,7 @@ class ClusterLock:
             log.warning("lock_not_taken", error=self._error, **fields)
 
     def _judge(self) -> str:
-        """Return the installation that holds the lock; empty if unknown, or if our last renewal is too old."""
+        """Return the installation that holds the lock; empty if unknown or if our renewal is too old."""
         if self._holder is None or (self._ours and self._clock() - self._renewed >= VALID):
             return ""
         return self._holder.installation

@@ -19,7 +19,7 @@ STEP_MARGIN = 1.0
 async def refuted_alerts(
     sensors: Sensors, incident: Incident, names: frozenset[str], jobs: tuple[JobFacts, ...]
 ) -> frozenset[str]:
-    """Return the alerts that report a GPU as lost or hung, if every job on it has since completed a step."""
+    """Return alerts that report a GPU as lost or hung, if all its jobs have completed a step since then."""
     refutable = names & REFUTABLE
     running = [job.job_id for job in jobs if job.running]
     if not refutable or not running:

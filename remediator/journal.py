@@ -48,7 +48,7 @@ _SELECT = "SELECT seq, at, incident, target, event, reason, text, data FROM even
 
 
 class JournalDown(Exception):  # noqa: N818 - a state of the journal
-    """The journal cannot be written now. The message is one sentence."""
+    """The exception for a journal that cannot be written now. The message is one sentence."""
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ class Journal:
         self._thread.start()
 
     async def append(self, events: Sequence[Event]) -> tuple[Event, ...]:
-        """Store events durably, all or none; returns them with their sequence numbers.
+        """Store events durably in the journal, all or none. Returns them with their sequence numbers.
 
         Raises JournalDown if the write fails, or if too many appends are waiting.
         """
@@ -122,7 +122,7 @@ class Journal:
         return request.future
 
     def close(self) -> None:
-        """Write pending appends, then stop."""
+        """Write the pending events, then close the journal."""
         self._queue.put(None)
         self._thread.join(timeout=5)
         self._lock.close()
@@ -206,7 +206,7 @@ class Journal:
 
 
 def replay(folder: Path) -> Iterator[Event]:
-    """Yield every event in order. Raises UserError if the file is not a valid journal."""
+    """Yield every event of the journal in order. Raises UserError if the file is not a valid journal."""
     path = folder / "journal.db"
     if path.exists():
         for row in _rows(path, f"{_SELECT} ORDER BY seq", ()):
@@ -214,7 +214,7 @@ def replay(folder: Path) -> Iterator[Event]:
 
 
 def read_events(folder: Path, *, after: int = 0, limit: int = -1) -> list[dict[str, Any]]:
-    """Return the events with a sequence number above `after` as dicts; empty if there is no journal yet.
+    """Return the events with a sequence number above `after` as dicts; empty without a journal file.
 
     A second process may call this while the remediator writes. Raises UserError for a damaged file.
     """
@@ -294,7 +294,7 @@ def _prepare(folder: Path) -> Path:
 
 
 def _keep_private(path: Path) -> None:
-    """Create the file with mode 0600. SQLite gives its WAL files the same mode."""
+    """Create the journal file with mode 0600. SQLite gives its WAL files the same mode."""
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         if stat.S_IMODE(os.fstat(handle).st_mode) & 0o077:
@@ -304,7 +304,7 @@ def _keep_private(path: Path) -> None:
 
 
 def _sole(folder: Path) -> Any:
-    """Lock the data directory exclusively; returns the open lock file. Raises UserError if it is locked."""
+    """Lock the data directory for this process. Returns the open lock file. Raises UserError if locked."""
     handle = (folder / ".lock").open("w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

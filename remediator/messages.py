@@ -89,7 +89,7 @@ def _text(incident: Incident, occasion: str, op_id: str, refusal: str | None) ->
 
 
 def _back(incident: Incident) -> bool:
-    """Return whether the target was released as healthy. The message is built before the final state change."""
+    """Return whether the target was released as healthy. At this time the incident is not closed yet."""
     released = incident.done("release") and not incident.quarantined
     return incident.released is None and (released or incident.reason in HEALTHY)
 

@@ -79,7 +79,7 @@ class RemediatorMetrics:
     def initialize(
         self, actions: Iterable[str], channels: Iterable[str], playbooks: Iterable[str]
     ) -> None:
-        """Create every counter with the value 0.
+        """Create the series of every counter with the value 0.
 
         `increase` ignores the first value of a series. Without this, the first failure or incident
         would be missed.
@@ -99,11 +99,11 @@ class RemediatorMetrics:
                 self._counters["notifications"].labels(channel, result)
 
     def export_target_list(self, discovery: Discovery) -> None:
-        """Export the state of the target list too."""
+        """Add the state of the scrape target list to the exported metrics."""
         self.registry.register(TargetListGauges(discovery))
 
     def export_lock(self, held: Callable[[], bool]) -> None:
-        """Export whether this installation holds the cluster's lock.
+        """Add the metric that shows whether this installation holds the cluster's lock.
 
         Without this call the metric is absent.
         """
@@ -154,7 +154,7 @@ class RemediatorMetrics:
         return found
 
     def count_alerts(self, alerts: int) -> None:
-        """Count alerts received by webhook."""
+        """Count the alerts that arrived by webhook."""
         self._counters["webhook_alerts"].inc(alerts)
 
     def count_auth_failure(self) -> None:
@@ -181,5 +181,5 @@ class RemediatorMetrics:
         self._cluster.nodes = nodes
 
     def render(self) -> bytes:
-        """Return the metrics in Prometheus' text format."""
+        """Return all metrics of the remediator in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -21,10 +21,9 @@ def group_notice(
 ) -> tuple[Event, ...]:
     """Return one notification for a cause that holds many incidents for long, such as a pause or a silence.
 
-    For a pause, a silence or a maintenance window, one notification is sent, because each has its
-    own identifier. For another cause, such as missing sensor data, a notification is sent once an
-    hour, and again for incidents that were put on hold later. For a storm, a notification is sent
-    when the storm begins.
+    For each pause, silence or maintenance window, one notification is sent. For another cause, such as
+    missing sensor data, a notification is sent once an hour, and again for incidents that were put on
+    hold later. For a storm, a notification is sent when the storm begins.
     """
     hold = settled.hold
     if hold is None or not hold.group or incident.level is Level.OBSERVE:
@@ -96,7 +95,10 @@ def lane_failed(
 
 
 def orphaned(incident: Incident, journal_state: JournalState, now: float) -> tuple[Event, ...]:
-    """Return the events that escalate an incident without a configured playbook. People are notified once."""
+    """Return the events that escalate an incident whose playbook is no longer configured.
+
+    People are notified once.
+    """
     written: list[Event] = []
     if incident.state is not IncidentState.ESCALATED:
         written = [events.moved(incident, IncidentState.ESCALATED, now, Reason.PLAYBOOK_GONE)]

@@ -64,7 +64,7 @@ class OrderEndpoints:
         self._state = journal_state
 
     async def pause(self, request: Request) -> Response:
-        """Pause all actions."""
+        """Handle the request to pause all actions."""
         order = parse_json(await body_of(request), OrderRequest, "body")
         before = self._state.pause
         await self._engine.pause(order.by, order.reason.strip() or "no reason given")
@@ -74,7 +74,7 @@ class OrderEndpoints:
         return encoded({"paused": True, "text": text})
 
     async def resume(self, request: Request) -> Response:
-        """Resume all actions."""
+        """Handle the request to resume all actions."""
         body = await body_of(request)
         order = (
             parse_json(body, OrderRequest, "body") if body.strip() else OrderRequest(by="somebody")
@@ -89,13 +89,13 @@ class OrderEndpoints:
         return encoded({"paused": False, "text": text})
 
     async def release(self, request: Request) -> Response:
-        """Return a quarantined target to service."""
+        """Handle the request to return a quarantined target to service."""
         order = _with_reason(await body_of(request), ReleaseRequest)
         target = Target.parse(order.target)
         return await _response(self._engine.incident_orders.release(target, order.by, order.reason))
 
     async def close(self, request: Request) -> Response:
-        """Close an incident."""
+        """Handle the request to close an incident."""
         identity = self._identity(request)
         order = _with_reason(await body_of(request), CloseRequest)
         keep = order.keep_quarantine
@@ -105,7 +105,7 @@ class OrderEndpoints:
         return await _response(closing)
 
     async def retry(self, request: Request) -> Response:
-        """Start the playbook of an incident again."""
+        """Handle the request to restart the playbook of an incident."""
         identity = self._identity(request)
         order = _with_reason(await body_of(request), IncidentOrderRequest)
         return await _response(self._engine.incident_orders.retry(identity, order.by, order.reason))

@@ -105,7 +105,10 @@ class Outbox:
                 group.create_task(self._serve(lane), name=f"outbox {lane.host}")
 
     def wake(self) -> None:
-        """Start sending. Call this when a message was written to the journal."""
+        """Start the delivery of new notifications.
+
+        Call this after a notification was written to the journal.
+        """
         for lane in self._lanes:
             lane.wake.set()
 
@@ -129,7 +132,7 @@ class Outbox:
                 await self._sleep(pause)
 
     async def _deliver(self, lane: _AddressLane) -> float | None:
-        """Send all pending messages once.
+        """Send all pending notifications to one address once.
 
         Returns the seconds until the next pass, or None if no message is pending.
         """
@@ -148,7 +151,7 @@ class Outbox:
         return RECORD_AGAIN if lane.unrecorded else None
 
     def _expire(self, lane: _AddressLane) -> list[Message]:
-        """Expire old messages; returns the pending ones in sending order.
+        """Expire old notifications. Returns the pending notifications in sending order.
 
         Messages that the receiver refused come last, so that they do not block the others.
         """
@@ -173,7 +176,7 @@ class Outbox:
         )
 
     async def _record(self, lane: _AddressLane) -> None:
-        """Write unrecorded results to the journal.
+        """Write the results of deliveries that are not recorded yet to the journal.
 
         While the journal is down, the results stay in memory, so that no message is sent twice.
         """
@@ -221,7 +224,10 @@ def _waits(lane: _AddressLane, message: Message) -> bool:
 
 
 def _back_off(lane: _AddressLane, message: Message, failure: _Failure) -> float:
-    """Record a failure, and log the first in a row; returns the seconds until the next attempt."""
+    """Record a failed delivery, and log the first failure in a row.
+
+    Returns the seconds until the next attempt.
+    """
     if failure.refused:
         lane.refused.add(message.op_id)
     if not lane.failing:

@@ -80,7 +80,7 @@ def incident(
 
 
 def runbook(name: str, urls: Mapping[str, str] = MappingProxyType({})) -> str | None:
-    """Return the runbook of an alert as HTML; None if it does not exist.
+    """Return the runbook of an alert as an HTML page; None if the runbook does not exist.
 
     `urls` maps localhost URLs in the runbooks to the URLs of this installation.
     """

@@ -71,7 +71,7 @@ def read_webhook(body: bytes, now: float) -> Webhook:
 
 
 def encoded(value: object) -> Response:
-    """Return a value as a JSON response."""
+    """Return a JSON response with this value."""
     return Response(msgspec.json.encode(value), media_type="application/json")
 
 

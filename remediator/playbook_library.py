@@ -108,7 +108,10 @@ class PlaybookFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_library(folders: Iterable[Path], factor: float = 1.0) -> tuple[Playbook, ...]:
-    """Load all playbooks in matching order. Raises UserError with the file and the path in it."""
+    """Load all playbooks in matching order.
+
+    Raises UserError with the file name and the invalid key's path.
+    """
     own = [read_playbook(path, factor) for folder in folders for path in _files(folder)]
     names = [playbook.name for playbook in own]
     if twice := next((name for name in names if names.count(name) > 1), None):

@@ -27,7 +27,7 @@ class Policy:
     cluster: str
 
     def route(self, alert: Alert) -> Route:
-        """Return the playbook and the target of an alert."""
+        """Return the playbook and the target of an alert, by the configured playbooks."""
         return route(alert, self.playbooks, self.cluster)
 
     def is_watchdog(self, alert: Alert) -> bool:
@@ -36,7 +36,7 @@ class Policy:
 
     @property
     def terms(self) -> Terms:
-        """Return the limits for new incidents."""
+        """Return the limits that apply to new incidents."""
         shrinking = (one.name for one in self.playbooks if one.scale and one.scale.step < 0)
         window = RECURRENCE_WINDOW / self.factor
         return Terms(self.ceiling, window, frozenset(shrinking), self.limits.pin)

@@ -77,7 +77,7 @@ def pool_view(
 
 
 def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target, ...]:
-    """Return the incident's quarantined targets, without its own target, that the remediator still owns."""
+    """Return the incident's quarantines, except of its own target, that the remediator still owns."""
     known = {node.name: node for node in nodes}
 
     def owner(target: Target) -> str | None:
@@ -92,7 +92,7 @@ def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target
 def owner_of(
     found: QuarantineFacts | None, target: Target, incident: Incident, journal_state: JournalState
 ) -> str | None:
-    """Return the owner of a quarantine; None if there is none.
+    """Return the owner of the target's quarantine; None if the target is not quarantined.
 
     If an operator closed an incident and kept its quarantine, the owner is that operator, although
     the cluster shows fleetmedic.
@@ -106,8 +106,7 @@ def owner_of(
 
 
 def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) -> tuple[str, ...]:
-    """Return the GPUs of a node that another owner keeps out of service, as strings with their
-    owners."""
+    """Return the GPUs of a node that others than the remediator quarantined, as strings with their owners."""
     found = []
     for gpu in node.gpus:
         target = Target(TargetKind.GPU, node.name, gpu.index)

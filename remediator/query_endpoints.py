@@ -28,9 +28,9 @@ _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 @dataclass(frozen=True, slots=True)
 class QueryEndpoints:
-    """The read-only HTTP endpoints. `cluster` is queried for jobs; None disables that check.
+    """The read-only HTTP endpoints. `cluster` is asked whether a job exists; None: no check.
 
-    `refusal` returns the reason why this remediator may take no action; None if it may.
+    `refusal` returns the reason why this remediator may take no action; None if actions are allowed.
     """
 
     journal_state: JournalState
@@ -40,7 +40,7 @@ class QueryEndpoints:
     refusal: Callable[[], str | None] = lambda: None
 
     async def incidents(self, request: Request) -> Response:
-        """Return the latest incidents and all open ones."""
+        """Return the latest incidents and all open incidents."""
         known = list(self.journal_state.incidents.values())
         limit = _number(request, "limit", 1000)
         shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
@@ -67,7 +67,7 @@ class QueryEndpoints:
         )
 
     async def decisions(self, request: Request) -> Response:
-        """Return the latest decisions that match every filter."""
+        """Return the latest decisions that match every filter of the request."""
         target = request.query_params.get("target")
         story = await asyncio.to_thread(
             find_events,
@@ -140,7 +140,7 @@ class QueryEndpoints:
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
     async def _no_decisions(self, target: Target) -> str:
-        """Return the message for a target without decisions."""
+        """Return the message about a target for which no decision is recorded."""
         nothing = f"No decision about {target}: no alert named it."
         if target.kind is not TargetKind.JOB:
             return nothing
@@ -200,7 +200,7 @@ def concerns(event: Event, target: Target, incident: Incident) -> bool:
 
 
 def with_present(story: Sequence[Event], incidents: Iterable[Incident]) -> list[Event]:
-    """Return the events, followed by the current reason of each held incident."""
+    """Return the journal events, followed by the current reason of each incident on hold."""
     found = list(story)
     for one in incidents:
         if not _is_held(one):
@@ -219,8 +219,10 @@ def _is_held(incident: Incident) -> bool:
 
 
 def _present(incident: Incident) -> Event:
-    """Return the current hold of an incident as an event. The event has no sequence number, because
-    the hold may have no record in the journal."""
+    """Return the current hold of an incident as an event.
+
+    The event has no sequence number, because the journal may not contain the hold.
+    """
     reason, text = incident.current_reason
     at = incident.since if incident.held_since is None else incident.held_since
     return Event(Kind.HELD, at, incident.id, str(incident.target), reason, text)
@@ -232,7 +234,7 @@ def _is_record(event: Event, present: Event) -> bool:
 
 
 def _pause(journal_state: JournalState) -> dict[str, Any] | None:
-    """Return the user, reason and time (Unix seconds) of the current pause; None if there is none."""
+    """Return the user, reason and time (Unix seconds) of the current pause; None if not paused."""
     pause = journal_state.pause
     return None if pause is None else {"by": pause.by, "reason": pause.why, "at": pause.at}
 

@@ -38,8 +38,7 @@ class ReconcilerSources:
 
 
 class Reconciler:
-    """Compares the sources at every interval, until cancelled. `wake` starts the next comparison
-    immediately."""
+    """Compares alerts, cluster and journal at every interval. `wake` starts a comparison immediately."""
 
     def __init__(
         self,
@@ -62,7 +61,7 @@ class Reconciler:
         self._wake.set()
 
     async def run(self) -> None:
-        """Compare the sources at every interval, until cancelled."""
+        """Compare alerts, cluster and journal at every interval, until cancelled."""
         while True:
             self._wake.clear()
             try:
@@ -78,7 +77,7 @@ class Reconciler:
                 pass
 
     async def once(self) -> None:
-        """Compare the sources once, and start new decisions."""
+        """Compare alerts, cluster and journal once, and start new decisions."""
         now, alerts = self._from.now(), self._from.alerts
         await alerts.refresh(0.0)
         missed = await self._engine.receive(list(alerts.active()), "reconciler")

@@ -59,7 +59,7 @@ class FactSources:
 
 
 class Senses:
-    """Gathers the facts for each decision."""
+    """Gathers the facts that a decision about an incident needs."""
 
     def __init__(
         self, sources: FactSources, *, ceiling: Level, limits: Limits, factor: float = 1.0
@@ -126,7 +126,7 @@ class Senses:
         )
 
     async def refresh(self) -> None:
-        """Query Alertmanager now, regardless of the last query."""
+        """Query Alertmanager now, even if the last query was just before."""
         await self._sources.alerts.refresh(0.0)
 
     def stopped(self, incident: Incident) -> Facts:
@@ -170,7 +170,7 @@ class Senses:
         return None if named is None else not named
 
     def refusal(self) -> str | None:
-        """Return the reason why this remediator may take no action; None if it may."""
+        """Return the reason why this remediator may take no action; None if actions are allowed."""
         return self._sources.other_installation()
 
     def is_reported(self, target: Target) -> bool | None:
@@ -273,7 +273,10 @@ class Senses:
     async def _identity(
         self, target: Target, claims: Iterable[Episode], nodes: tuple[NodeFacts, ...]
     ) -> Identity:
-        """Compare the alerts with the inventory. Only a node needs a query; a GPU's alert has its UUID."""
+        """Compare the alerts' hardware with the inventory.
+
+        Only a node needs a query; GPU alerts have UUIDs.
+        """
         reported = None
         if target.kind is TargetKind.NODE:
             reported = await self._sources.sensors.reported_uuids(target.name)
@@ -294,7 +297,10 @@ class Senses:
         return replace(facts, workload=load)
 
     async def _with_sensors(self, incident: Incident, facts: Facts) -> Facts:
-        """Add facts from Prometheus, queried only if they matter, so that no quarantine is delayed."""
+        """Add the facts from Prometheus.
+
+        They are queried only if they matter, so that no quarantine is delayed.
+        """
         running = any(job.running for job in (*facts.jobs, *facts.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
         asked = incident.state in LATE or running or service
@@ -323,7 +329,10 @@ class Senses:
         return replace(facts, sensors=seen, exporter_down=down, checkpoint_at=saved)
 
     def _attempts(self, incident: Incident) -> tuple[tuple[str, Target, float], ...]:
-        """Return earlier steps on the target. After an operator's retry, only later steps count."""
+        """Return the previous steps on the target.
+
+        After an operator's retry, only steps since the retry count.
+        """
         wanted = [incident.target]
         if incident.target.kind is TargetKind.GPU:
             wanted.append(Target(TargetKind.NODE, incident.target.name))
@@ -354,8 +363,11 @@ class Senses:
         return sum(bool(one.signal_names()) for one in found)
 
     def _widens(self, target: Target) -> bool:
-        """Return whether an incident of the node may take over. It may if the node has no incident
-        yet, or if the node's incident also handles its GPUs."""
+        """Return whether an incident of the node may take over the GPU's incident.
+
+        This is the case if the node has no incident yet, or if the node's incident also handles its
+        GPUs.
+        """
         journal_state = self._sources.journal_state
         node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)

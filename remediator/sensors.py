@@ -93,7 +93,7 @@ class Sensors:
         return self._exporters.up or None
 
     def doubled(self, node: str) -> bool:
-        """Return whether two exporters report the same node, in the last result of `exporters_up`."""
+        """Return whether two exporters reported the same node in the last result of `exporters_up`."""
         return node in self._exporters.doubled
 
     async def health(
@@ -133,7 +133,7 @@ class Sensors:
         return await self._largest(self._node_time(f"gpu_xid_last_timestamp_seconds{selector}"))
 
     async def fires(self, alert: Alert, *, event: bool) -> bool | None:
-        """Return whether the alert is firing, or was recently, in Prometheus; None if unknown.
+        """Return whether the alert fires or recently fired in Prometheus; None if this is unknown.
 
         True without Prometheus, or if another ruler evaluates the project's rules.
         """
@@ -170,7 +170,7 @@ class Sensors:
         return await self._largest(f"max(max_over_time({rose}[1h:{step}]))")
 
     async def _rule_names(self, prometheus: PrometheusClient) -> frozenset[str] | None:
-        """Return the names of the alerts that Prometheus evaluates, from its last response; None if none yet."""
+        """Return the names of the alerts that Prometheus evaluates; None before its first response."""
         if time.monotonic() - self._rules_asked > (RULES_TTL if self._rules is not None else TTL):
             self._rules_asked = time.monotonic()
             try:

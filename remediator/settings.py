@@ -138,7 +138,7 @@ class RemediatorSettings:
 
 
 def load_settings(path: Path) -> RemediatorSettings:
-    """Read remediator.yml. Raises UserError with the file and the path in it."""
+    """Read remediator.yml. Raises UserError with the file name and the path of the invalid key."""
     raw = load(path, FileSettings)
     where = str(path)
     timing, guards = raw.timing, raw.guards

@@ -1,4 +1,4 @@
-"""Record storms: too much of a pool is reported unhealthy at the same time.
+"""Record storms: alerts report too much hardware of a pool as unhealthy at the same time.
 
 A storm starts immediately, and ends automatically when the pool has stayed below the limit for long
 enough.
@@ -35,8 +35,7 @@ class Storms:
         self._calm_since: dict[str, float] = {}
 
     async def update(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Start a storm in each pool where too much is reported unhealthy, and end storms that are
-        over."""
+        """Record a storm in each pool where too much hardware is reported unhealthy, and end past storms."""
         now = self._context.now()
         for pool in sorted({node.pool for node in nodes} | set(self._state.storms)):
             text = self._context.senses.storm_in(nodes, pool)
@@ -50,7 +49,7 @@ class Storms:
                     await self._journal.append((events.storm_ended(pool, now),))
 
     async def begin(self, pool: str, text: str) -> None:
-        """Record a storm in a pool and notify people, unless it is already recorded."""
+        """Record the start of a storm in a pool and notify people, unless the storm is already recorded."""
         async with self._beginning:
             if pool in self._state.storms:
                 return

@@ -23,7 +23,7 @@ DID = {
 
 
 def summary(incident: Incident, playbook: Playbook | None, refusal: str | None = None) -> str:
-    """Return the paragraph about the current state of an incident. Times are UTC.
+    """Return one paragraph about the current state of an incident. Times are UTC.
 
     `refusal` is the reason why this remediator may take no action, and replaces the next action.
     """

@@ -156,7 +156,7 @@ class _WebhookEndpoints:
         return Response(status_code=202)
 
     async def notify(self, request: Request) -> Response:
-        """Send a notification to a channel.
+        """Handle Alertmanager's request to send a notification through a channel.
 
         Status 503 makes Alertmanager retry; 422 means that a retry cannot help.
         """

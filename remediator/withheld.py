@@ -38,7 +38,7 @@ class WithheldAlerts:
         self._notified: set[str] = set()
 
     async def record(self, alerts: Iterable[tuple[Alert, Evidence]]) -> None:
-        """Record each withheld alert once. Raises JournalDown."""
+        """Record each withheld alert in the journal once. Raises JournalDown."""
         now = self._context.now()
         written: list[Event] = []
         noted: set[tuple[str, Reason]] = set()
@@ -64,7 +64,7 @@ class WithheldAlerts:
     def _unhandled(
         self, inhibited: list[tuple[Alert, Target, Evidence]], now: float
     ) -> list[tuple[Alert, Target, Evidence]]:
-        """Return the alerts inhibited for long, while no incident acts on them or on the inhibiting alert."""
+        """Return alerts inhibited for long, if no incident acts on them or on the inhibiting alert."""
         keys = {alert.key for alert, *_ in inhibited}
         self._inhibited_since = {key: self._inhibited_since.get(key, now) for key in sorted(keys)}
         self._notified &= keys

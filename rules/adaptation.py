@@ -34,7 +34,7 @@ class RenderParameters:
 
     @property
     def timing(self) -> Timing:
-        """How durations are shortened."""
+        """The factor and the minimum values by which durations are shortened."""
         return Timing(self.factor, self.scrape_interval)
 
     def __post_init__(self) -> None:

@@ -70,7 +70,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def budget(self) -> float:
-        """The error budget: the ratio of requests that may fail."""
+        """The error budget of the SLO: the ratio of requests that may fail."""
         return round(1 - self.objective, 12)
 
 
@@ -79,7 +79,7 @@ class _SloFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def sources() -> tuple[Path, ...]:
-    """Return the paths of the shipped SLO files."""
+    """Return the paths of the SLO files that fleetmedic ships."""
     return tuple(sorted((Path(__file__).parent / "slo").glob("*.yml")))
 
 
@@ -106,7 +106,7 @@ def read(path: Path) -> tuple[Objective, ...]:
 
 
 def rules(path: Path) -> RuleFile:
-    """Return the rules for an SLO file: per SLO, a recording rule for each window and two alerts."""
+    """Return the rules for an SLO file: for each SLO, two alerts and a recording rule for each window."""
     groups = [group for slo in read(path) for group in (*_recording(slo), _alerting(slo))]
     return RuleFile(path, tuple(groups))
 

@@ -46,7 +46,7 @@ class DetectorResults:
 
 
 class DetectorResultsCollector(Collector):
-    """Exports the results as metrics.
+    """Exports the latest results of the detectors as metrics.
 
     The labels of a score are `target_cluster` and `target_node`, because the scrape configuration
     sets `cluster` and `node`.
@@ -56,7 +56,7 @@ class DetectorResultsCollector(Collector):
         self._results = results
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metric families. Scores are omitted unless they are fresh."""
+        """Yield the detectors' metric families. Scores are omitted unless they are fresh."""
         yield from (
             _gauge(
                 "detector_last_run_timestamp_seconds",
@@ -111,7 +111,7 @@ def server(host: str, port: int, results: DetectorResults) -> ThreadingHTTPServe
     registry.register(DetectorResultsCollector(results))
 
     class Handler(BaseHTTPRequestHandler):
-        """Serves /metrics, /-/healthy and /-/ready."""
+        """Serves the HTTP paths /metrics, /-/healthy and /-/ready of the detectors."""
 
         timeout = SLOW_CLIENT_SECONDS
 
@@ -138,7 +138,7 @@ def server(host: str, port: int, results: DetectorResults) -> ThreadingHTTPServe
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
-            """Do not log requests."""
+            """Suppress the log lines that http.server writes for each request."""
 
     try:
         found = ThreadingHTTPServer((host, port), Handler)

@@ -24,7 +24,7 @@ RELOADED = "prometheus_config_last_reload_successful"
 
 
 class PrometheusError(Exception):
-    """Prometheus did not respond, or its response was invalid. The message is one sentence."""
+    """The exception for a missing or invalid response of Prometheus. The message is one sentence."""
 
 
 class _Result(msgspec.Struct):
@@ -84,7 +84,7 @@ class Prometheus:
         return {name: self._range(query, grid, sizes[name]) for name, query in wanted.items()}
 
     def latest(self, queries: Iterable[Query], now: float) -> dict[str, Series]:
-        """Return the current values, as a history of one instant. Stale series are omitted."""
+        """Return the current values of all queries, as a history of one instant. Stale series are omitted."""
         grid = Grid(now, 1.0, 1)
         out = {}
         for query in queries:
@@ -107,7 +107,7 @@ class Prometheus:
                 raise PrometheusError(f"{self._url} still uses its previous configuration.")
 
     def rule_names(self, group: str) -> set[str] | None:
-        """Return the names of the rules in a loaded group; None if the group is not loaded."""
+        """Return the names of the rules in a loaded rule group; None if the group is not loaded."""
         answer = self._get("/api/v1/rules", {})
         try:
             found = msgspec.json.decode(answer, type=_LoadedRulesResponse).data.groups

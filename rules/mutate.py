@@ -54,7 +54,7 @@ class MutationResult:
 
     @property
     def passed(self) -> bool:
-        """True if a test detected the mutation, or a survivor has a reason.
+        """Whether a test detected the mutation, or the survivors file has a reason for it.
 
         A reason for a detected mutation is wrong.
         """
@@ -74,7 +74,7 @@ class _Survivors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def mutations(rule: Rule) -> list[Mutation]:
-    """Return all mutations of an alert, in a stable order. Pure."""
+    """Return all mutations of an alert rule, in a stable order. Pure."""
     wrong = [
         Mutation(what, replace(rule, expr=expr))
         for what, expr in (*_moved_numbers(rule.expr), *_changed_matchers(rule.expr))
@@ -219,7 +219,7 @@ def _tests_fail(
     name: str,
     cases: dict[str, Any],
 ) -> bool:
-    """Return whether the tests fail with these rule groups."""
+    """Return whether an alert's promtool tests fail with these rule groups."""
     folder.mkdir()
     single = RuleFile(folder / "rule.yml", groups)
     (folder / "rule.yml").write_text(single.text(), encoding="utf-8")

@@ -137,7 +137,7 @@ def _value(text: str) -> float:
 
 
 def _is_deeper(tree: Any, most: int) -> bool:
-    """Return whether the tree is deeper than `most` levels. Not recursive."""
+    """Return whether a syntax tree is deeper than `most` levels. Not recursive."""
     level, depth = [tree], 0
     while level and depth <= most:
         level = [child for node in level for child in children(node)]
@@ -146,7 +146,7 @@ def _is_deeper(tree: Any, most: int) -> bool:
 
 
 def tokens(text: str) -> list[Token]:
-    """Return all tokens in order, without whitespace and comments."""
+    """Return all tokens of a query in order, without whitespace and comments."""
     return [
         Token(str(match.lastgroup), match[0], match.start(), match.end())
         for match in _TOKEN.finditer(text)
@@ -155,7 +155,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
-    """Replace non-overlapping spans `(start, end, new text)`, in any order.
+    """Replace non-overlapping parts `(start, end, new text)` of a query, in any order.
 
     Raises UserError if the result is invalid.
     """
@@ -166,7 +166,7 @@ def edit(text: str, changes: list[tuple[int, int, str]]) -> str:
 
 
 def children(node: Any) -> Iterator[Any]:
-    """Yield the child expressions of a node, in source order."""
+    """Yield the child expressions of a syntax tree node, in source order."""
     if isinstance(node, pp.BinaryExpr):
         yield from (node.lhs, node.rhs)
     elif isinstance(node, pp.AggregateExpr):
@@ -182,7 +182,7 @@ def children(node: Any) -> Iterator[Any]:
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """Yield the node and all its descendants."""
+    """Yield a syntax tree node and all its descendants."""
     yield node
     for child in children(node):
         yield from walk(child)
@@ -206,8 +206,7 @@ def _selectors(node: Any, function: str | None) -> Iterator[Selector]:
 
 
 def matchers(text: str) -> list[Matcher]:
-    """Return all label matchers in braces, in order. A quoted metric name in the braces is not
-    included."""
+    """Return all label matchers of a query in order. A quoted metric name in the braces is not included."""
     parse(text)
     found: list[Matcher] = []
     token_list = tokens(text)
@@ -223,8 +222,10 @@ def matchers(text: str) -> list[Matcher]:
 
 
 def numbers(text: str) -> list[Number]:
-    """Return all number literals with their roles, in order. Durations in brackets are not
-    included."""
+    """Return all number literals of a query with their roles, in order.
+
+    Durations in brackets are not included.
+    """
     literals = list(_literals(parse(text), NumberRole.PLAIN))
     places = _number_tokens(tokens(text))
     if len(literals) != len(places) or any(
@@ -317,7 +318,7 @@ def _is_time(node: Any) -> bool:
 
 
 def scale(text: str, timing: Timing) -> str:
-    """Return the query with each duration shortened.
+    """Return the query with all durations shortened by the time factor.
 
     Ranges, subquery ranges, offsets, ages (numbers compared with time()) and the horizon of
     predict_linear are divided. Ranges and ages are not reduced below four scrape intervals, because
@@ -343,7 +344,7 @@ def scale(text: str, timing: Timing) -> str:
 
 
 def _durations(token_list: list[Token]) -> Iterator[tuple[Token, bool, bool]]:
-    """Yield each duration as (token, is an offset, is a subquery step)."""
+    """Yield each duration in brackets or after `offset` as (token, is an offset, is a subquery step)."""
     for index, token in enumerate(token_list):
         if token.kind == "duration":
             before = token_list[index - 1].text

@@ -1,4 +1,4 @@
-"""Publishes a generated rule file, or leaves everything unchanged.
+"""Publishes a generated rule file to Prometheus. If a step fails, the previous file stays loaded.
 
 A candidate file stays in the work directory until `rules lint` and promtool accept it. Then it
 replaces the live file atomically, Prometheus reloads, and the group must be loaded. If a step
@@ -19,7 +19,7 @@ PROMTOOL_SECONDS = 20.0
 
 
 class PublishError(Exception):
-    """The file was not published. The message contains the failed step and the reason."""
+    """The exception for a rule file that was not published. Contains the failed step and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,7 @@ def publish(name: str, text: str, group: str, paths: PublishPaths, prometheus: P
 
 
 def _reload_unless_loaded(live: Path, group: str, prometheus: Prometheus) -> bool:
-    """Reload Prometheus if the group of the unchanged file is not loaded. Returns whether it
-    reloaded."""
+    """Reload Prometheus if it has not loaded the group of the unchanged file. Returns whether it reloaded."""
     try:
         if prometheus.rule_names(group) is not None:
             return False

@@ -20,7 +20,7 @@ LEARNED = (
 
 
 def markdown() -> str:
-    """Return the page as Markdown. The output is deterministic."""
+    """Return docs/alerts.md as a string. The output is deterministic."""
     alerts = [
         (rule, group)
         for path in sources()

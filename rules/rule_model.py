@@ -8,8 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alerting or recording rule. Durations are strings, as in a rule file. `line` is its first
-    line there; 1 if it comes from no file."""
+    """An alerting or recording rule. Durations are strings, as in a rule file.
+
+    `line` is the rule's first line in its file; 1 if the rule comes from no file.
+    """
 
     name: str
     expr: str
@@ -31,7 +33,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleGroup:
-    """Rules that are evaluated every `interval`. If it is empty, Prometheus' default applies."""
+    """Rules that are evaluated every `interval`. If `interval` is empty, Prometheus' default applies."""
 
     name: str
     interval: str

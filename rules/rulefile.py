@@ -27,12 +27,12 @@ class RuleFile:
     groups: tuple[RuleGroup, ...]
 
     def rules(self) -> Iterator[Rule]:
-        """Yield all rules in order."""
+        """Yield all rules of the file in order."""
         for group in self.groups:
             yield from group.rules
 
     def text(self, header: str = "") -> str:
-        """Return the file as YAML, with the header lines as comments. The output is deterministic."""
+        """Return the rule file as YAML, with the header lines as comments. The output is deterministic."""
         body = yaml.dump(
             {"groups": [group.plain() for group in self.groups]},
             Dumper=_Dumper,

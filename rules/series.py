@@ -26,16 +26,16 @@ class Grid:
 
     @property
     def end(self) -> float:
-        """The Unix time of the last instant."""
+        """The Unix time of the grid's last instant."""
         return self.start + self.step * (self.count - 1)
 
     @property
     def days(self) -> float:
-        """The covered time in days."""
+        """The time that the grid covers, in days."""
         return self.step * self.count / 86_400.0
 
     def samples(self, seconds: float) -> int:
-        """Return the number of instants in a duration, at least one."""
+        """Return the number of instants of the grid in a duration, at least one."""
         return max(1, round(seconds / self.step))
 
 
@@ -78,7 +78,7 @@ class Series:
         return cls(labels, keys, grid, values)
 
     def aligned(self, keys: Sequence[Key]) -> Floats:
-        """Return the rows of these keys, in this order. A missing key gives a row of NaN."""
+        """Return the rows of these keys, in this order. The row of a missing key is NaN."""
         place = {key: row for row, key in enumerate(self.keys)}
         out = np.full((len(keys), self.grid.count), np.nan)
         for row, key in enumerate(keys):
@@ -128,7 +128,7 @@ def rolling_min(values: Floats, width: int) -> Floats:
 
 
 def runs(flags: NDArray[np.bool_]) -> int:
-    """Return the number of separate runs of True, over all rows."""
+    """Return the number of uninterrupted runs of True, over all rows of an array."""
     if flags.size == 0:
         return 0
     before = np.concatenate([np.zeros((flags.shape[0], 1), dtype=bool), flags[:, :-1]], axis=1)

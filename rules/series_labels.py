@@ -29,7 +29,7 @@ KEPT = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 class SeriesLabels:
     """The labels of a query's series: `sure` are on all series, `maybe` on at least some.
 
-    If they cannot be derived, `known` is False and both sets are empty. A number has no labels and
+    If the labels cannot be derived, `known` is False and both sets are empty. A number has no labels and
     is `scalar`.
     """
 
@@ -48,7 +48,7 @@ NUMBER = SeriesLabels(scalar=True)
 
 
 def exactly(labels: frozenset[str]) -> SeriesLabels:
-    """Return labels that are on all series, with no others."""
+    """Return the SeriesLabels of series that all have these labels and no others."""
     return SeriesLabels(labels, labels)
 
 
@@ -190,7 +190,7 @@ def _binary(node: Any, left: SeriesLabels, right: SeriesLabels) -> SeriesLabels:
 
 
 def binaries(node: Any) -> Iterator[Any]:
-    """Yield every binary operation in the tree of `node`."""
+    """Yield every binary operation in the syntax tree below `node`."""
     for below in walk(node):
         if isinstance(below, pp.BinaryExpr):
             yield below

@@ -20,7 +20,7 @@ FRESH_SCORINGS = 3
 
 
 class DetectorService:
-    """Runs each fit, check and scoring when it is due."""
+    """Runs each fit, rule check and scoring of the detectors when it is due."""
 
     def __init__(self, settings: RulesSettings, detectors: tuple[Detector, ...]) -> None:
         self._prometheus = Prometheus(settings.prometheus_url)
@@ -35,14 +35,14 @@ class DetectorService:
         self.results = DetectorResults(self._interval, FRESH_SCORINGS * self._scoring)
 
     def run(self, stopped: threading.Event) -> None:
-        """Run until `stopped` is set."""
+        """Run the detectors until `stopped` is set."""
         while not stopped.is_set():
             self.step(time.time())
             due = min(self._fit_due, self._check_due, self._score_due)
             stopped.wait(max(0.05, due - time.time()))
 
     def step(self, now: float) -> None:
-        """Run everything that is due at Unix time `now`."""
+        """Run each fit, rule check and scoring that is due at Unix time `now`."""
         if now >= self._fit_due:
             self._fit(now)
         elif now >= self._check_due:

@@ -23,7 +23,7 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_covariance: float = 1.0
 
     def of(self, detector: str) -> float:
-        """Return the budget of the detector, by default 1 per day."""
+        """Return the budget of false alerts of a detector, by default 1 per day."""
         value = getattr(self, detector, 1.0)
         assert isinstance(value, float)  # noqa: S101 - all fields are floats
         return value

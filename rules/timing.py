@@ -1,4 +1,4 @@
-"""How a time factor shortens the durations of rules. Pure.
+"""Shortens the durations of rules by a time factor. Pure.
 
 A demonstration runs the production rules with all durations divided by a factor.
 """
@@ -15,7 +15,7 @@ SHORTEST_INTERVAL = 1.0
 
 
 def shorten(seconds: float, factor: float, shortest: float) -> float:
-    """Divide a duration by `factor`, but not below `shortest`; a shorter one is unchanged. In seconds."""
+    """Divide a duration (seconds) by `factor`, at least to `shortest`. Shorter durations are unchanged."""
     return max(seconds / factor, min(seconds, shortest))
 
 
@@ -28,7 +28,7 @@ class Timing:
 
     @property
     def shortest_range(self) -> float:
-        """The minimum of a range, in seconds."""
+        """The minimum duration of a range in a shortened rule, in seconds."""
         return SAMPLES_IN_A_RANGE * self.scrape_interval
 
     def shortened(self, duration: str, shortest: float) -> str:
@@ -38,9 +38,9 @@ class Timing:
         return format_duration(shorten(parse_duration(duration), self.factor, shortest))
 
     def wait(self, seconds: float) -> float:
-        """Convert a `for` duration or an interval of a detector, in seconds. The minimum is 1."""
+        """Shorten a detector's `for` duration or interval, in seconds. The minimum is 1 s."""
         return max(SHORTEST_INTERVAL, round(seconds / self.factor, 3))
 
     def window(self, seconds: float) -> float:
-        """Convert a range of a detector, in seconds."""
+        """Shorten a range in a detector's query, in seconds."""
         return max(self.shortest_range, round(seconds / self.factor, 3))

@@ -1,8 +1,8 @@
 """Exports which job holds each GPU, and counts processes that use a GPU without an allocation.
 
-Holdings come from all schedulers of this node. If a source fails, only its samples are missing, and
-the failure is exported. Unowned processes are counted only while all sources work, because an
-unknown owner is not the same as no owner.
+Holdings come from all schedulers of this node. If a source fails, only its samples are missing, and the
+failure is exported. Unowned processes are counted only while all sources work. Otherwise a process could
+have an owner that the failed source knows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _UnownedProcess:
 
 @dataclass(slots=True)
 class _UnownedState:
-    """The state between two runs.
+    """The collector's record of unowned processes between two runs.
 
     `unowned` contains the processes without an owner by pid. `absent` contains, by GPU and pid, the
     Unix time at which the driver first reported a process that is missing in /proc.
@@ -102,7 +102,7 @@ class AllocationCollector:
             yield from self._unowned(view, holdings_by_gpu, now)
 
     def _log_change(self, source: str, why: str) -> None:
-        """Log when a source starts to fail, fails for another reason, or recovers."""
+        """Log when an allocation source starts to fail, fails for another reason, or recovers."""
         if self._logged.get(source, "") != why and self._log is not None:
             event = "owners_failed" if why else "owners_work_again"
             self._log(event, source=source, why=why[:500])
@@ -155,7 +155,7 @@ class AllocationCollector:
 
 
 def _read_source(source: HoldingSource, now: float) -> tuple[list[Holding] | None, str]:
-    """Return the holdings of a source and an error message.
+    """Return the GPU holdings that a source reports, and an error message.
 
     The holdings are None if the source failed. Both are empty if the source does not exist on this
     node.
@@ -212,7 +212,7 @@ def _samples(holdings_by_gpu: Mapping[tuple[int, str], list[Holding]]) -> Iterat
 
 
 def _merge(one: Holding, other: Holding) -> Holding:
-    """Return a holding with the fields of both; fields of `one` take precedence."""
+    """Merge two records of the same holder into one. If both set a field, the value of `one` is used."""
     return Holding(
         one.gpu,
         one.key,

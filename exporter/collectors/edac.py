@@ -42,7 +42,7 @@ class Edac:
 
 
 def _numbered(folder: str, prefix: str, most: int) -> Iterator[tuple[str, str]]:
-    """Yield the number and the path of each entry that is named `prefix` followed by a number."""
+    """Yield (number, path) of each directory entry whose name is `prefix` and a number, such as mc0."""
     found = [name for name in names(folder) if name.startswith(prefix)]
     for name in found[:most]:
         which = name.removeprefix(prefix)

@@ -117,7 +117,7 @@ class Filesystem:
 
 
 def _unescaped(text: str) -> str:
-    """Return the path without the kernel's octal escapes for spaces and similar characters."""
+    """Return a mount path with the kernel's octal escapes, such as \040 for a space, decoded."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
 
 

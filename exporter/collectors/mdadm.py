@@ -67,7 +67,7 @@ def _samples(found: re.Match[str], below: str) -> Iterator[Sample]:
 
 
 def _disk_counts(state: str, members: str, below: str) -> tuple[int, int]:
-    """Return how many disks the array has, and how many it needs."""
+    """Return the RAID array's number of working disks, and the number of disks that it needs."""
     if " raid0 " in members or " linear " in members:
         return members.count("["), members.count("[")
     disks = _DISKS.search(below)

@@ -34,7 +34,7 @@ class _Mount:
     numbers: dict[str, list[int]] = field(default_factory=dict)
 
     def take(self, key: str, rest: str) -> None:
-        """Parse one line of this mount's statistics."""
+        """Parse one line of the kernel's statistics of this NFS mount."""
         if key == "xprt":
             self.protocol = self.protocol or rest.split(None, 1)[0]
         elif key in ("age", "bytes") or key in OPERATIONS:

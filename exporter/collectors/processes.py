@@ -76,7 +76,7 @@ def _stat(path: str) -> tuple[str, str, int] | None:
 
 
 def _most_common(waiting: Counter[str]) -> dict[str, int]:
-    """Return the commands with the most waiting processes. All others are summed as `other`."""
+    """Return the commands with the most processes in state D. All other commands are summed as `other`."""
     shown = dict(waiting.most_common(MAX_COMMANDS))
     if rest := waiting.total() - sum(shown.values()):
         shown[_OTHER] = shown.get(_OTHER, 0) + rest

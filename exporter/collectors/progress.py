@@ -127,7 +127,7 @@ class ProgressCollector:
 
 
 def _is_expired(stored: StoredReport, now: float) -> bool:
-    """Return whether a report has expired.
+    """Return whether a progress report has expired.
 
     A server's report expires when its process ends, because a stopped server has no load. A
     pipeline's report outlives its process, because another run is expected.

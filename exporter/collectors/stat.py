@@ -38,4 +38,4 @@ class Stat:
         try:
             yield Sample("node_boot_time_seconds", (), self._boot.read().at)
         except (OSError, ValueError) as error:
-            raise CollectorError(f"{self._path}: unknown boot time: {error}") from None
+            raise CollectorError(f"{self._path}: cannot read the boot time: {error}") from None

@@ -64,7 +64,7 @@ class Systemd:
             yield from _samples(unit)
 
     def _matching_units(self) -> list[str]:
-        """Return the loaded units whose name matches."""
+        """Return the loaded systemd units whose name matches `include`."""
         output = self._run_systemctl(
             "list-units", "--all", "--plain", "--no-legend", "--full", "--type=service"
         )

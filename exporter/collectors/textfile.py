@@ -19,7 +19,7 @@ NOT_TAKEN = ("exporter", "remediator", "rules", "pool", "prometheus", "alertmana
 
 
 class Textfile:
-    """Exports the merged files of all directories.
+    """Exports the metrics of the *.prom files in all directories.
 
     If two files contradict each other, the first by name is exported.
     """
@@ -38,7 +38,7 @@ class Textfile:
         self._foreign: dict[str, SeriesSchema] = {}
 
     def foreign(self) -> Mapping[str, SeriesSchema]:
-        """Return the schemas of the series in the files, by series name."""
+        """Return the schemas (family and label names) of the series in the *.prom files, by series name."""
         return self._foreign
 
     def collect(self, now: float) -> Iterator[Sample]:
@@ -81,7 +81,7 @@ class Textfile:
         return False
 
     def _log_changes(self, wrong: Mapping[str, TextFileRejected], dropped: set[str]) -> None:
-        """Log problems of files when they begin or change."""
+        """Log the problem of a *.prom file when it first occurs and when it changes."""
         complaints = {path: str(error) for path, error in wrong.items()}
         complaints |= dict.fromkeys(dropped, "the exporter itself has a family of this name")
         for about, why in sorted(complaints.items()):

@@ -27,8 +27,7 @@ class XidErrors:
         self._taken: tuple[NodeSnapshot, ErrorCounts] | None = None
 
     def token(self, now: float) -> Hashable:
-        """Return a token of the counts, so that hundreds of unchanged counts are not rendered each
-        second."""
+        """Return a token of the error counts, so that unchanged counts are not rendered again each second."""
         view, counted = self._taken = self._take(now)
         return tuple((gpu.index, gpu.uuid) for gpu in view.gpus), counted
 

@@ -40,12 +40,14 @@ class HoldingSource(Protocol):
     def name(self) -> str: ...
 
     def is_present(self) -> bool:
-        """Return whether this node has the scheduler. A node without it is not a failure."""
+        """Return whether this source's scheduler is installed on the node.
+
+        A missing scheduler is not an error.
+        """
         ...
 
     def holdings(self, now: float) -> Iterable[Holding]:
-        """Return the allocations at Unix time `now`. Raises CollectorError if they cannot be
-        determined."""
+        """Return the GPU allocations at Unix time `now`. Raises CollectorError if they cannot be read."""
         ...
 
 

@@ -27,7 +27,7 @@ def read(path: Path, most: int) -> bytes:
 def exists(path: Path) -> bool:
     """Return whether the path exists.
 
-    Also returns True if the permission to check is missing. The following read then reports the
+    Also returns True if the exporter has no permission to check. The following read then reports the
     error.
     """
     try:
@@ -40,8 +40,10 @@ def exists(path: Path) -> bool:
 
 
 def names(folder: Path, most: int) -> list[str]:
-    """Return the names in a directory. Raises OSError if the directory cannot be read, or contains
-    more than `most` entries."""
+    """Return the names of a directory's entries.
+
+    Raises OSError if the directory cannot be read, or contains more than `most` entries.
+    """
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LocalOwners:
-    """Reads the allocations of one node in a short transaction."""
+    """Reads the GPU allocations of one node from the store, in one short transaction."""
 
     name = "local"
 
@@ -37,7 +37,7 @@ class LocalOwners:
             )
 
     def _client(self) -> LocalCluster:
-        """Return a client of the store. A missing store is not created."""
+        """Return a client of the cluster's store. A missing store is not created."""
         if not (self._folder / "cluster.db").is_file():
             self._cluster = None
             raise CollectorError(f"no cluster store in {self._folder}")

@@ -35,7 +35,7 @@ class Pods:
         self._cgroup = cgroup
 
     def alive(self) -> set[str] | None:
-        """Return the UIDs of pods that have not ended; None if they cannot be determined."""
+        """Return the UIDs of the pods that have not ended; None if this cannot be determined."""
         for hierarchy in _HIERARCHIES:
             for top in _TOPS:
                 try:
@@ -48,7 +48,7 @@ class Pods:
             return None
 
     def names(self) -> dict[str, tuple[str, str]]:
-        """Return namespace and name of the pods with a log directory, by UID."""
+        """Return namespace and name of each pod that has a log directory, by UID."""
         try:
             folders = bounded.names(self._logs, MAX_PODS)
         except OSError:

@@ -44,8 +44,7 @@ _NAMED = (
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
-    """A process: its name, its start time (clock ticks since boot), and the keys of its possible
-    owners."""
+    """A process that uses a GPU: name, start time (clock ticks since boot), keys of its possible owners."""
 
     name: str
     started: int
@@ -60,7 +59,7 @@ class _ProcessStat:
 
 
 def read_process(procfs: Path, pid: int) -> GpuProcess | None:
-    """Read a process; None if it has ended."""
+    """Read the name, start time and owner keys of a process; None if the process has ended."""
     folder = procfs / str(pid)
     try:
         stat = _stat(folder)
@@ -106,7 +105,7 @@ def _of_ancestors(procfs: Path, stat: _ProcessStat) -> set[str]:
 
 
 def uid(found: bytes) -> str:
-    """Return a pod's UID in Kubernetes notation.
+    """Convert a pod's UID in a cgroup name to Kubernetes notation.
 
     The systemd cgroup driver replaces - with _. UIDs of static pods contain neither character.
     """

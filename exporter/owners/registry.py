@@ -75,7 +75,7 @@ def owners(parts: CollectorContext) -> tuple[HoldingSource, ...]:
 
 
 def services(parts: CollectorContext) -> tuple[str, ...]:
-    """Return the programs that may use GPUs without an allocation."""
+    """Return the names of programs that may use GPUs without an allocation."""
     return _names(str(parts.flags.get(_SERVICES) or ",".join(SERVICES)))
 
 

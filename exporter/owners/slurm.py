@@ -44,7 +44,7 @@ _WANTED = (
 
 
 class SlurmNotes:
-    """Reads the directory that prolog and epilog maintain."""
+    """Reads the directory in which Slurm's prolog and epilog record the job of each GPU."""
 
     name = "slurm_notes"
 
@@ -79,7 +79,7 @@ class SlurmNotes:
 
 @dataclass(frozen=True, slots=True)
 class _StepEnvironment:
-    """The job information in the environment of one process."""
+    """The information about its Slurm job in the environment of one process."""
 
     job: str
     user: str
@@ -88,7 +88,7 @@ class _StepEnvironment:
 
 
 class SlurmSteps:
-    """Finds jobs by their cgroups. `sysfs` and `procfs` are the mount points of /sys and /proc."""
+    """Finds Slurm jobs by their cgroups. `sysfs` and `procfs` are the mount points of /sys and /proc."""
 
     name = "slurm_steps"
 
@@ -146,8 +146,10 @@ class SlurmSteps:
                     yield match[1], folder
 
     def _step_environments(self, folder: Path, job: str) -> Iterator[_StepEnvironment]:
-        """Yield the information of each step of a job. Reads the step's processes until one names
-        GPUs."""
+        """Yield the information about each step of a Slurm job.
+
+        Reads the step's processes until one names GPUs.
+        """
         for step, pids in _steps(folder):
             for pid in pids:
                 environment = self._environment(pid, job, batch="step_batch" in step.parts)
@@ -182,7 +184,7 @@ class SlurmSteps:
 
 
 def _gpus(given: dict[str, str], *, batch: bool) -> tuple[str, ...]:
-    """Return the GPUs of a process on the node where it runs."""
+    """Return the GPUs of a Slurm process on the node where the process runs."""
     partitions = given.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if all(map(_PARTITION.fullmatch, partitions)):
         return tuple(partitions)

@@ -50,7 +50,7 @@ class CollectorState:
 
 
 class CollectorRunner:
-    """Runs one collector. `run` never raises."""
+    """Runs one collector and keeps its latest result. `run` never raises an exception."""
 
     def __init__(
         self, collector: Collector, catalogue: Catalogue, log: Callable[..., None]
@@ -89,11 +89,11 @@ class CollectorRunner:
         self._log_change(complaint)
 
     def fragment(self, now: float) -> Fragment:
-        """Return the fragment to serve at Unix time `now`, empty after a failed run or if stale."""
+        """Return the page fragment to serve at Unix time `now`; empty if the run failed or is stale."""
         return EMPTY if self.overdue(now) else self.outcome.fragment
 
     def overdue(self, now: float) -> bool:
-        """Return whether no run has finished for three intervals, or since the clock was set back.
+        """Return whether the collector finished no run in three intervals, or since the clock was set back.
 
         After the clock was set back, the age of the fragment is unknown.
         """
@@ -126,7 +126,7 @@ class CollectorRunner:
             yield Sample(f"{prefix}_errors_total", (self.name, code), count)
 
     def _current_token(self, now: float) -> Hashable:
-        """Return the collector's token; None if it has none."""
+        """Return the token of the collector's samples; None for a collector without tokens."""
         if not hasattr(self.collector, "token"):
             return None
         return cast(TokenCollector, self.collector).token(now)
@@ -146,7 +146,7 @@ class CollectorRunner:
             self._errors[code] = self._errors.get(code, 0) + 1
 
     def _log_change(self, complaint: str) -> None:
-        """Log a failure when it begins, changes or ends."""
+        """Log the collector's failure when it begins, changes or ends."""
         if complaint != self._logged:
             event = "collector_failed" if complaint else "collector_works_again"
             self._log(event, collector=self.name, why=complaint[:500])

@@ -106,8 +106,7 @@ XID = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Code of the latest XID error, 0
 
 
 def dcgm(view: NodeSnapshot, hostname: str, xids: Mapping[str, int] | None = None) -> Page:
-    """Return the page. `xids` contains the latest XID of each GPU that has one, by UUID; None if
-    unknown."""
+    """Return the page with dcgm-exporter's names. `xids`: latest XID of each GPU by UUID; None if unknown."""
     rows: dict[Family, list[str]] = {}
     for gpu in view.gpus:
         labels = _labels(gpu, hostname)
@@ -137,7 +136,7 @@ def _values(gpu: GpuSnapshot, xids: Mapping[str, int] | None) -> Iterator[tuple[
 
 
 def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
-    """Return the sum of ECC errors over all memory locations; None if it is unknown.
+    """Return the sum of ECC errors over all memory locations; None if a count is unknown.
 
     `sram` is the sum over the units that older GPUs count separately.
     """
@@ -152,8 +151,10 @@ def _ecc(gpu: GpuSnapshot, error: str, scope: str) -> float | None:
 
 
 def _labels(gpu: GpuSnapshot, hostname: str) -> str:
-    """Return the labels in dcgm-exporter's order. The host name appears under both its old and its
-    new label name."""
+    """Return a GPU's labels in dcgm-exporter's order.
+
+    The host name appears under both its old and its new label name.
+    """
     device = gpu.device
     domain, colon, place = device.pci_bus_id.partition(":")
     labels = {

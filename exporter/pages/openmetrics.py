@@ -43,7 +43,7 @@ def _parameter(text: str) -> tuple[str, str]:
 
 
 def _weight(text: str) -> float:
-    """Parse a q-value; 0 if it is invalid."""
+    """Parse a q-value of the Accept header; 0 if the value is invalid."""
     try:
         weight = float(text)
     except ValueError:

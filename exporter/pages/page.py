@@ -33,7 +33,7 @@ class Fragment:
         self._packed: dict[ExpositionFormat, bytes] = {}
 
     def plain(self, form: ExpositionFormat) -> bytes:
-        """Return the uncompressed bytes in this format."""
+        """Return the fragment's uncompressed bytes in this exposition format."""
         made = self._plain.get(form)
         if made is None:
             header = _HEADERS[form]
@@ -55,7 +55,7 @@ class Fragment:
 
 
 class _EofFragment(Fragment):
-    """The last line of an OpenMetrics page. The text format has none."""
+    """The last line of an OpenMetrics page (# EOF). The text format has no such line."""
 
     __slots__ = ()
 
@@ -80,11 +80,11 @@ class Page:
 
     @property
     def text(self) -> bytes:
-        """Return the page in the text format."""
+        """Return the metrics page in the Prometheus text format."""
         return self.body(ExpositionFormat.TEXT, gzip=False)
 
     def body(self, form: ExpositionFormat, *, gzip: bool) -> bytes:
-        """Return the page in this format."""
+        """Return the bytes of the metrics page in this exposition format."""
         if not gzip:
             return b"".join([fragment.plain(form) for fragment in self._fragments])
         packed = [fragment.packed(form) for fragment in self._fragments]

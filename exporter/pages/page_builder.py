@@ -68,19 +68,19 @@ class PageBuilder:
 
     @property
     def ready(self) -> bool:
-        """Whether a current metrics page can be served."""
+        """Whether a metrics page exists that is recent enough to be served."""
         return self._snapshot is not None and not self.stale
 
     @property
     def stale(self) -> bool:
-        """Whether the latest page is too old to be served."""
+        """Whether the latest metrics page is too old to be served."""
         snapshot = self._snapshot
         return snapshot is not None and time.monotonic() - snapshot.made > STALE_SECONDS
 
     def page(
         self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
     ) -> bytes | None:
-        """Return the page, or its part for the `wanted` collectors; None if no current page exists.
+        """Return the metrics page, or its part for the `wanted` collectors; None if no current page exists.
 
         The metrics about the exporter are always included, those about collectors only for the
         selected ones. Names that are not in `names` are ignored. Thread-safe.
@@ -99,7 +99,7 @@ class PageBuilder:
         return [runner.state(now) for runner in self._runners]
 
     def start(self) -> None:
-        """Start a thread for each collector that may block, and one that builds the page."""
+        """Start a thread for each collector that may block, and a thread that builds the metrics page."""
         for runner in self._runners:
             if not runner.inline:
                 name = f"collect {runner.name}"
@@ -109,7 +109,7 @@ class PageBuilder:
         threading.Thread(target=self._publish, name="publish", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop all threads. A hung thread ends with the process."""
+        """Stop all collector threads. A hung thread ends with the process."""
         self._halt.set()
         self._gpu_states.changed.set()
 

@@ -56,23 +56,26 @@ class EventReader:
 
     @property
     def child(self) -> ChildHandle | None:
-        """The event process; None while there is none or it is ending."""
+        """The handle of the event process; None if the process does not run or is ending."""
         return None if self._ending else self._child
 
     @property
     def stopped(self) -> bool:
-        """Whether no event process exists."""
+        """Whether the event process has ended completely."""
         return self._child is None
 
     def up(self, now: float) -> bool:
-        """Return whether the process is waiting for events."""
+        """Return whether the event process is waiting for driver events."""
         if self._child is None or self._ending:
             return False
         beat = self._child.beat()
         return beat.group is None and now - beat.at <= UP_WITHIN
 
     def step(self, now: float, wanted: bool) -> list[GpuEvent]:
-        """Keep the process running while it is wanted. Returns the events since the last step."""
+        """Start or end the event process, depending on `wanted`.
+
+        Returns the driver events since the last step.
+        """
         events = self._read_events() if self.child is not None else []
         child = self._child
         if child is None:
@@ -92,14 +95,14 @@ class EventReader:
         return events
 
     def restart(self, now: float) -> None:
-        """Replace the process, because another driver was loaded."""
+        """Replace the event process, because another driver was loaded."""
         if self.child is not None:
             self.child.terminate()
             self._ending, self._wait = True, RESTART_FIRST
             self._start_at = now
 
     def stop(self) -> None:
-        """Kill the process."""
+        """Kill the event process."""
         if self._child is not None:
             self._child.kill()
             self._child.reap(0.3)

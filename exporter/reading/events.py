@@ -18,7 +18,7 @@ from exporter.sources.base import GpuEvent, SourceFailed
 
 
 def line(event: GpuEvent) -> bytes:
-    """Format an event as one line of space-separated words."""
+    """Format a driver event as one line of space-separated words."""
     words = (event.kind, str(event.code), event.uuid or "-", event.pci_bus_id or "-")
     return " ".join("".join(word.split()) for word in words).encode() + b"\n"
 
@@ -29,7 +29,7 @@ def _log(event: str, **fields: object) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Wait for events until this process is ended."""
+    """Wait for driver events until the exporter ends this process."""
     parent, descriptor, module = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(int(parent))

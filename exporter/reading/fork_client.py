@@ -29,7 +29,7 @@ class ForkedProcess:
             self._ended = error.errno == errno.ESRCH
 
     def ended(self) -> bool:
-        """Return whether the process has ended."""
+        """Return whether the forked process has ended."""
         if not self._ended:
             if self._descriptor is not None:
                 self._ended = bool(select.select([self._descriptor], [], [], 0)[0])
@@ -38,7 +38,7 @@ class ForkedProcess:
         return self._ended
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the process ends, at most `seconds`. Returns False if it still runs."""
+        """Wait until the process ends, at most `seconds`. Returns False if the process still runs."""
         until = time.monotonic() + seconds
         while not self.ended() and (left := until - time.monotonic()) > 0:
             if self._descriptor is not None:
@@ -48,7 +48,7 @@ class ForkedProcess:
         return self.ended()
 
     def signal(self, number: int) -> bool:
-        """Send a signal. Returns False if the process has ended."""
+        """Send a signal to the process. Returns False if the process has ended."""
         try:
             if self._descriptor is not None:
                 signal.pidfd_send_signal(self._descriptor, number)
@@ -59,7 +59,7 @@ class ForkedProcess:
         return not self._ended
 
     def close(self) -> None:
-        """Close the process handle."""
+        """Close the handle (pidfd) of the process."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor, self._ended = None, True

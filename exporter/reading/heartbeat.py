@@ -59,8 +59,7 @@ class Heartbeat:
         return heartbeat
 
     def begin(self, slot: int | None, group: Group) -> None:
-        """Record that the next calls read this group of this GPU, or of all GPUs if the GPU is
-        None."""
+        """Record that the next driver calls read this group of this GPU; None stands for all GPUs."""
         number = _NO_SLOT if slot is None else slot
         turned = number != self._slot
         self._slot, self._group, self._slowest = number, _GROUPS.index(group), 0.0
@@ -70,14 +69,14 @@ class Heartbeat:
         self._write()
 
     def progress(self) -> None:
-        """Record that a call has returned and the next one starts."""
+        """Record that a driver call has returned and the next call starts."""
         now = time.monotonic()
         self._slowest = max(self._slowest, now - self._at)
         self._at = now
         self._write()
 
     def idle(self) -> None:
-        """Record that no calls are made until the next round."""
+        """Record that the process makes no driver calls until the next round."""
         self._slot, self._group = _NO_SLOT, _IDLE
         self._at = self._since = time.monotonic()
         self._write()
@@ -105,21 +104,26 @@ class HeartbeatReader:
         self._started = time.monotonic()
 
     def close_descriptor(self) -> None:
-        """Close the descriptor after the process has received it."""
+        """Close the memory's file descriptor after the worker process has received it."""
         os.close(self.descriptor)
 
     def read(self) -> Beat:
-        """Return the current heartbeat. Before its first heartbeat, a process counts as connecting
-        to the driver."""
+        """Return the current content of the heartbeat.
+
+        Before its first heartbeat, a process counts as connecting to the driver.
+        """
         return decode(self._memory[0:SIZE], self._started)
 
     def close(self) -> None:
-        """Unmap the shared memory."""
+        """Unmap the shared memory of the heartbeat."""
         self._memory.close()
 
 
 def decode(raw: bytes, started: float) -> Beat:
-    """Decode a heartbeat. `started` is the monotonic time at which the process was started."""
+    """Decode the content of the shared memory.
+
+    `started` is the monotonic time at which the process was started.
+    """
     calls, since, at, slot, group = _LAYOUT.unpack(raw)
     if not calls:
         return Beat(0, started, started, None, "open")

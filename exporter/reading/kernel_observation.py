@@ -9,8 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class KernelObservation:
-    """One observation of the kernel. `driver` is the driver's version string, empty if no driver is
-    loaded."""
+    """The kernel's information about driver and bus at one time.
+
+    `driver` is the driver's version string, empty if no driver is loaded.
+    """
 
     driver: str
     gpus: tuple[str, ...]
@@ -18,7 +20,7 @@ class KernelObservation:
 
 
 def observe_kernel(procfs: Path, sysfs: Path) -> KernelObservation:
-    """Return the current observation. Unreadable files count as missing."""
+    """Read the driver's version and the GPUs on the bus now. Unreadable files count as missing."""
     driver = procfs / "driver/nvidia"
     try:
         version = (driver / "version").read_text(errors="replace")[:4096]

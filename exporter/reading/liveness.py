@@ -1,4 +1,4 @@
-"""Decides whether a worker process is late, and which GPU is the cause. Pure functions."""
+"""Decides whether a worker process is late, and which GPU causes this. Pure functions."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ def next_check_at(beat: Beat, *, patient: bool) -> float:
 
 
 def is_fast(message: Present | GroupReadings) -> bool:
-    """Return whether a GPU known to be slow responded well within the deadlines this time."""
+    """Return whether a slow GPU responded fast enough this time to count as healthy again."""
     took = message.took if isinstance(message, GroupReadings) else 0.0
     return message.slowest < FAST_CALL and took < FAST_GROUP

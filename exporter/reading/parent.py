@@ -1,5 +1,4 @@
-"""Functions for child processes: end with the exporter, set the process name, exchange lines with
-it."""
+"""Functions for the exporter's child processes: exit with the exporter, set the name, exchange lines."""
 
 from __future__ import annotations
 
@@ -18,14 +17,14 @@ def set_process_name(name: str) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Request SIGKILL at the parent's death. Exits immediately if the parent is already dead."""
+    """Let the kernel kill this process when the parent ends. Exits if the parent has already ended."""
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def write_to_parent(data: bytes) -> None:
-    """Write to the parent. Exits if the parent no longer reads."""
+    """Write a line to the parent process. Exits if the parent no longer reads."""
     try:
         while data:
             data = data[os.write(1, data) :]
@@ -34,7 +33,7 @@ def write_to_parent(data: bytes) -> None:
 
 
 def read_commands(wait: float) -> list[str]:
-    """Return the commands that arrive within `wait` seconds. Exits if the parent has ended."""
+    """Return the parent's commands that arrive within `wait` seconds. Exits if the parent has ended."""
     ready, _, _ = select.select([0], [], [], max(0.0, wait))
     if not ready:
         return []

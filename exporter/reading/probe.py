@@ -24,7 +24,7 @@ Target = tuple[int, Group | None]
 
 
 class _Slow(BaseException):
-    """Ends the probe of a GPU that was found to be slow."""
+    """The exception that ends the probe of a GPU, because the GPU is slow, not hung."""
 
 
 class Timer(threading.local):
@@ -40,7 +40,7 @@ class Timer(threading.local):
         self._measuring = False
 
     def start(self) -> None:
-        """Start the measurement for a target."""
+        """Start to measure the driver calls for a target in this thread."""
         self._at, self._long, self._measuring = time.monotonic(), [], True
 
     def progress(self) -> None:
@@ -52,7 +52,7 @@ class Timer(threading.local):
             raise _Slow
 
     def slowest(self) -> float:
-        """Return the duration of the longest call in seconds; 0 if the GPU is not slow."""
+        """Return the duration of the thread's longest driver call in seconds; 0 if the GPU is not slow."""
         return round(max(self._long), 3) if len(self._long) > 1 else 0.0
 
 
@@ -66,7 +66,7 @@ class Probe:
         self._responses: queue.SimpleQueue[tuple[Target, Message]] = queue.SimpleQueue()
 
     def run(self, send: Callable[[Message], None]) -> None:
-        """Retry until all targets have responded. Each response is passed to `send`."""
+        """Retry the targets until all have responded. Each response is passed to `send`."""
         while self._pending:
             for target, threads in self._pending.items():
                 if threads < MAX_THREADS:

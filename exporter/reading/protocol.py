@@ -23,7 +23,7 @@ NOTHING: frozenset[Group] = frozenset()
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The worker is connected to the source of GPU values."""
+    """Message: the worker is connected to the source of GPU values."""
 
     source: str
 
@@ -46,14 +46,14 @@ class Devices(msgspec.Struct, frozen=True, tag=True):
 
 
 class Present(msgspec.Struct, frozen=True, tag=True):
-    """The GPU responded. `slowest` is the duration of the longest call in seconds."""
+    """Message: the GPU responded. `slowest` is the duration of the longest call in seconds."""
 
     slot: int
     slowest: float = 0.0
 
 
 class Lost(msgspec.Struct, frozen=True, tag=True):
-    """The GPU is lost."""
+    """Message: the GPU is lost."""
 
     slot: int
 
@@ -88,13 +88,13 @@ class Answered(msgspec.Struct, frozen=True, tag=True):
 
 
 class Round(msgspec.Struct, frozen=True, tag=True):
-    """All GPUs have been read once."""
+    """Message: the worker has read all its GPUs once."""
 
     at: float
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The source as a whole failed, with the reason `why`. The worker ends."""
+    """Message: the source of GPU values as a whole failed, with the reason `why`. The worker ends."""
 
     why: str
 
@@ -111,7 +111,7 @@ def skip_text(skip: Skip) -> str:
 
 
 def parse_skip(text: str) -> Skip:
-    """Parse the output of `skip_text`."""
+    """Parse skipped groups as formatted by `skip_text`."""
     return (
         None
         if text == "*"
@@ -125,6 +125,6 @@ def plan_text(plan: Mapping[int, Skip]) -> str:
 
 
 def parse_plan(text: str) -> dict[int, Skip]:
-    """Parse the output of `plan_text`."""
+    """Parse skipped groups by GPU as formatted by `plan_text`."""
     pairs = (pair.partition("=") for pair in text.split(";") if pair)
     return {int(slot): parse_skip(skip) for slot, _, skip in pairs}

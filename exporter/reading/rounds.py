@@ -31,7 +31,7 @@ _SLACK = 0.05
 
 
 class ReadSchedule:
-    """Decides when each group of each GPU is read.
+    """Decides when each group of a GPU's readings is read.
 
     A group that takes a long time to read is read less often, so that reads take at most half of
     the time.
@@ -43,7 +43,7 @@ class ReadSchedule:
         self._stretched: dict[tuple[int, Group], float] = {}
 
     def take_due(self, slot: int, group: Group, now: float) -> bool:
-        """Return whether the group is due now. A due group is then recorded as read."""
+        """Return whether the GPU's group must be read now, and record it as read if so."""
         key = (slot, group)
         every = max(self._every[group], self._stretched.get(key, 0.0))
         last = self._last.get(key)
@@ -53,8 +53,10 @@ class ReadSchedule:
         return True
 
     def record_duration(self, slot: int, group: Group, seconds: float) -> float:
-        """Record the duration of a read. Returns the new interval if it is longer than usual,
-        otherwise 0."""
+        """Record how long the read of a group took.
+
+        Returns the new interval if longer than usual, otherwise 0.
+        """
         if 2 * seconds <= self._every[group]:
             self._stretched.pop((slot, group), None)
             return 0.0
@@ -62,7 +64,7 @@ class ReadSchedule:
         return round(2 * seconds, 3)
 
     def make_due(self, slot: int | None = None, group: Group | None = None) -> None:
-        """Make a group of a GPU due in the next round. None stands for all groups, or for all GPUs."""
+        """Schedule a group of a GPU for the next round. None stands for all groups, or for all GPUs."""
         self._last = {
             key: at
             for key, at in self._last.items()
@@ -71,7 +73,7 @@ class ReadSchedule:
 
 
 def reconnect_interval(lost_for: float) -> float:
-    """Return the seconds between two reconnects while a GPU has been lost for `lost_for` seconds."""
+    """Return the seconds between two reconnects to the driver, for a GPU lost for `lost_for` seconds."""
     return min(RECONNECT_MAX, max(RECONNECT_MIN, lost_for / 4))
 
 
@@ -117,7 +119,7 @@ class Rounds:
         self._round_began = 0.0
 
     def apply_command(self, text: str) -> None:
-        """Apply a command of the exporter."""
+        """Apply a command from the exporter (see protocol)."""
         word, _, rest = text.partition(" ")
         if word == "skip":
             slot, _, what = rest.partition(" ")
@@ -148,7 +150,7 @@ class Rounds:
         return self._left_out.get(slot, NOTHING) is not None
 
     def once(self, now: float, at: float | None = None) -> Iterator[Message]:
-        """Read all GPUs once, and yield the messages. Raises SourceFailed.
+        """Read all GPUs once, and yield the messages for the exporter. Raises SourceFailed.
 
         `now` is the monotonic time and `at` the Unix time of the round.
         """

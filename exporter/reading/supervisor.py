@@ -88,7 +88,7 @@ class WorkerSupervisor(threading.Thread):
         self._all_ended = threading.Event()
 
     def stop(self) -> None:
-        """Stop the processes and the thread."""
+        """Stop the worker processes and the supervisor's thread."""
         self._halt.set()
         self._wake_thread()
         self.join(3.0)
@@ -146,7 +146,7 @@ class WorkerSupervisor(threading.Thread):
         }
 
     def _sleep(self) -> None:
-        """Wait until a message arrives or the next check is due."""
+        """Wait until a worker's message arrives or the next check is due."""
         now = time.monotonic()
         at = self._worker_pool.wake_at(now, self._worker_states())
         if self._ending:

@@ -37,7 +37,7 @@ class Suspensions:
         return target in self._suspensions
 
     def targets(self) -> list[Target]:
-        """Return all suspended targets, sorted."""
+        """Return all suspended GPUs and groups of readings, sorted."""
         return sorted(self._suspensions, key=lambda target: (target[0], target[1] or ""))
 
     def add(self, slot: int, group: Group | None, now: float) -> Target:
@@ -52,11 +52,11 @@ class Suspensions:
         return target
 
     def due(self, now: float) -> list[Target]:
-        """Return the targets to retry now."""
+        """Return the suspended GPUs and groups of readings that a probe should retry now."""
         return [target for target in self.targets() if now >= self._suspensions[target].retry_at]
 
     def next_at(self) -> float:
-        """Return the monotonic time of the next retry, infinity if there is none."""
+        """Return the monotonic time of the next retry; infinity if nothing is suspended or due."""
         return min(
             (suspension.retry_at for suspension in self._suspensions.values()), default=float("inf")
         )
@@ -88,22 +88,21 @@ class Suspensions:
         return self._suspensions.pop(target, None) is not None
 
     def retry_now(self, now: float) -> None:
-        """Make all suspended targets due now. Called when the driver, the bus or a stuck process
-        changed."""
+        """Make suspended readings due now: the driver or PCI devices changed, or a stuck process exited."""
         for suspension in self._suspensions.values():
             suspension.retry_at = min(suspension.retry_at, now)
 
     def clear(self) -> None:
-        """Remove all suspensions."""
+        """Remove all suspensions, so that all GPUs and groups are read again."""
         self._suspensions.clear()
 
     def plan(self) -> dict[int, Skip]:
-        """Return the groups to skip, by GPU."""
+        """Return the groups of readings that workers must skip, by GPU."""
         return skips_by_gpu(self._suspensions)
 
 
 def skips_by_gpu(targets: Iterable[Target]) -> dict[int, Skip]:
-    """Convert targets to groups by GPU."""
+    """Convert a list of targets to the skipped groups of each GPU."""
     plan: dict[int, Skip] = {}
     for slot, group in targets:
         groups = plan.get(slot, NOTHING)

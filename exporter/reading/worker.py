@@ -24,7 +24,7 @@ FLUSH_EVERY = 0.3  # the messages of a long round are sent in parts
 
 
 def open_source(arguments: list[str], progress: Progress) -> Source:
-    """Return the source for these arguments: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
+    """Open the source of GPU values for these arguments: `nvml PROCFS SYSFS` or `simulated ROOT NODE`."""
     if arguments[0] == "nvml":
         from exporter.sources.nvml import NvmlSource
 
@@ -41,27 +41,27 @@ def parse_intervals(text: str) -> dict[Group, float]:
 
 
 class MessageBatch:
-    """Collects messages and sends them together."""
+    """Collects messages to the exporter and sends them together."""
 
     def __init__(self) -> None:
         self._waiting: list[Message] = []
         self._sent_at = time.monotonic()
 
     def put(self, message: Message) -> None:
-        """Add a message. Sends the batch if the last flush was a while ago."""
+        """Add a message to the batch. Sends the batch if the last flush was a while ago."""
         self._waiting.append(message)
         if isinstance(message, Slots) or time.monotonic() - self._sent_at > FLUSH_EVERY:
             self.flush()
 
     def flush(self) -> None:
-        """Send the collected messages."""
+        """Send the collected messages to the exporter."""
         if self._waiting:
             write_to_parent(encode(self._waiting) + b"\n")
             self._waiting = []
         self._sent_at = time.monotonic()
 
     def begin(self) -> None:
-        """Start the flush interval again, at the start of a round."""
+        """Restart the flush interval, because a new round starts."""
         self._sent_at = time.monotonic()
 
 
@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> int:
 
 
 def targets(plan: Mapping[int, frozenset[Group] | None]) -> list[Target]:
-    """Return the targets of a probe: whole GPUs, and groups of GPUs."""
+    """Return the targets of a probe: whole GPUs (the group is None), and groups of a GPU's readings."""
     return [
         (slot, group)
         for slot, groups in plan.items()

@@ -52,11 +52,11 @@ class ChildHandle:
         return self._output
 
     def beat(self) -> Beat:
-        """Return the current heartbeat."""
+        """Return the process's current heartbeat."""
         return self._heartbeat.read()
 
     def lines(self) -> list[bytes]:
-        """Return the complete lines that have arrived. Sets `ended` at the end of the output."""
+        """Return the complete output lines that have arrived. Sets `ended` at the end of the output."""
         while True:
             try:
                 data = os.read(self._output, 262_144)
@@ -79,7 +79,7 @@ class ChildHandle:
             pass  # the process has ended or hangs: its replacement starts with the command applied
 
     def state(self) -> str:
-        """Return the state letter in /proc, empty if the process does not exist."""
+        """Return the process's state letter in /proc; empty if the process does not exist."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
@@ -93,7 +93,7 @@ class ChildHandle:
         self._process.signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL."""
+        """Send SIGKILL to the process."""
         self._killed = time.monotonic()
         self._process.signal(signal.SIGKILL)
 
@@ -115,11 +115,11 @@ class ChildHandle:
         return self._killed is not None and now - self._killed > GRACE / 2
 
     def reap(self, wait: float) -> bool:
-        """Wait until the process ends, at most `wait` seconds. Returns False if it still runs."""
+        """Wait until the process ends, at most `wait` seconds. Returns False if the process still runs."""
         return self._process.wait(wait)
 
     def close(self) -> None:
-        """Close the pipes and the heartbeat."""
+        """Close the pipes and the heartbeat of the process."""
         self.closed = True
         os.close(self._output)
         os.close(self._commands)

@@ -1,5 +1,4 @@
-"""Assigns GPUs to worker processes by the observed state of the processes. Pure; the supervisor
-acts.
+"""Decides which worker process reads which GPU. It only returns actions; the supervisor executes them.
 
 One common worker reads all GPUs. A worker with an overdue call becomes the suspect worker for this
 GPU, and a new common worker reads the others. If the call returns in time, the suspect becomes the
@@ -45,7 +44,7 @@ PROBE_LIFE, PROBE_MIN = 30.0, 5.0
 
 
 class WorkerPool:
-    """All processes that read GPUs. `failure` is the reason why no GPU is read, or empty."""
+    """The pool of all processes that read GPUs. `failure` is the reason why no GPU is read, or empty."""
 
     def __init__(self) -> None:
         self.workers: dict[int, PoolWorker] = {}
@@ -63,8 +62,10 @@ class WorkerPool:
         self._logged = ""
 
     def step(self, now: float, seen: Mapping[int, WorkerState], abandoned: int) -> list[Action]:
-        """Check all processes at monotonic time `now`. Returns the actions. `abandoned` counts
-        stuck processes."""
+        """Check all processes at monotonic time `now`. Returns the actions for the supervisor.
+
+        `abandoned` counts stuck processes.
+        """
         for worker in list(self.workers.values()):
             state = seen.get(worker.number)
             if state is not None and worker.number in self.workers:
@@ -76,7 +77,7 @@ class WorkerPool:
         return self._take_actions()
 
     def handle_message(self, number: int, message: Message, now: float) -> list[Action]:
-        """Process a message of a worker, and return the actions."""
+        """Process a worker's message. Returns the actions for the supervisor."""
         worker = self.workers.get(number)
         if worker is None:
             return []
@@ -96,8 +97,7 @@ class WorkerPool:
         return self._take_actions()
 
     def restart(self, now: float, why: str) -> list[Action]:
-        """End all processes and suspensions and restart without delay, because another driver was
-        loaded."""
+        """End all worker processes and suspensions, and restart without delay after a change of the driver."""
         ended = self.halt()
         self.restarts += 1
         self._start_at, self._wait, self._failing_since = now, RESTART_FIRST, None
@@ -105,7 +105,7 @@ class WorkerPool:
         return [*ended, *self._take_actions()]
 
     def halt(self) -> list[Action]:
-        """End all processes and remove all suspensions. Returns the actions."""
+        """End all worker processes and resume suspended readings. Returns the actions for the supervisor."""
         for worker in list(self.workers.values()):
             self._end(worker)
         self.suspensions.clear()
@@ -113,7 +113,7 @@ class WorkerPool:
         return self._take_actions()
 
     def retry_now(self, now: float) -> None:
-        """Retry now. Called when the driver, the bus or a stuck process changed."""
+        """Retry suspended readings now: the driver or PCI devices changed, or a stuck process exited."""
         self._start_at = min(self._start_at, now)
         self.suspensions.retry_now(now)
 
@@ -122,14 +122,14 @@ class WorkerPool:
         return frozenset().union(*(worker.slots for worker in self._of(WorkerRole.SOLO)))
 
     def left_out(self) -> list[Target]:
-        """Return the targets that are not read now: GPUs (without a group), and groups of GPUs."""
+        """Return what is not read now: GPUs (without a group), and individual groups of a GPU's readings."""
         suspects = [
             (slot, None) for worker in self._of(WorkerRole.SUSPECT) for slot in sorted(worker.slots)
         ]
         return [*suspects, *(t for t in self.suspensions.targets() if (t[0], None) not in suspects)]
 
     def common(self) -> PoolWorker | None:
-        """Return the worker that reads all healthy GPUs; None if there is none."""
+        """Return the worker that reads all healthy GPUs; None if it is not running."""
         return next(iter(self._of(WorkerRole.COMMON)), None)
 
     def wake_at(self, now: float, seen: Mapping[int, WorkerState]) -> float:
@@ -185,7 +185,7 @@ class WorkerPool:
     def _isolate(
         self, worker: PoolWorker, slot: int, group: Group, beat: Beat, finding: Liveness, now: float
     ) -> None:
-        """Assign only this GPU to the worker. A new common worker reads the others."""
+        """Let this worker read only the GPU of the overdue call. A new common worker reads the others."""
         worker.slots, worker.blamed = frozenset((slot,)), group
         worker.overdue_at, worker.calls = beat.at, beat.calls
         self.restarts += 1
@@ -348,7 +348,7 @@ class WorkerPool:
             self._start(worker)
 
     def _probe(self, now: float, abandoned: int) -> None:
-        """Start a probe for the suspensions that are due."""
+        """Start a probe process that retries the suspended readings that are due."""
         due = self.suspensions.due(now)
         if not due or abandoned >= MAX_ABANDONED:
             return

@@ -23,7 +23,7 @@ from exporter.sources.base import Group
 
 
 class WorkerRole(StrEnum):
-    """The role of a worker process (see worker_pool)."""
+    """The role of a worker process: common, suspect, solo or probe (see worker_pool)."""
 
     COMMON = "common"
     SUSPECT = "suspect"
@@ -65,7 +65,7 @@ class PoolWorker:
         ]
 
     def record_speed(self, message: Message) -> None:
-        """Update, after a message, whether the GPUs of this dedicated worker are still slow."""
+        """Update whether the GPUs of this dedicated worker are still slow, from its latest message."""
         if isinstance(message, Round):
             self.fast_rounds += 1
         elif isinstance(message, Lost):
@@ -143,7 +143,7 @@ class WithholdGroup:
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """Action: write a log event."""
+    """Action: write an event to the exporter's log."""
 
     event: str
     fields: Mapping[str, object]

@@ -25,7 +25,7 @@ MAX_ENTRIES = 20_000  # maximum number of folder entries to scan
 
 
 class StoredReport(NamedTuple):
-    """A report and its arrival time in Unix seconds."""
+    """A progress report and its arrival time in Unix seconds."""
 
     report: Report
     at: float
@@ -44,7 +44,7 @@ class _ReportFile(NamedTuple):
 
 
 class ReportFiles:
-    """Reads report files that have changed.
+    """Reads the files with progress reports that have changed.
 
     `rejected` is the number of rejected files. `count` is called once per rejected file, and again
     if the file has changed. While jobs cannot write to the file system, reports of training jobs are rejected.
@@ -98,7 +98,7 @@ class ReportFiles:
         return sorted(names)[:MAX_FILES]
 
     def _read_file(self, name: str) -> _ReportFile:
-        """Return the report file, read again if it changed.
+        """Return the parsed progress report file. The file is read again only if it changed.
 
         Raises ReportRejected if it is unreadable or not a regular file. Does not block on a FIFO
         and follows no link.

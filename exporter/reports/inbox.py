@@ -40,7 +40,7 @@ class DatagramTokenBucket:
         self._left, self._at = burst, now
 
     def take(self, now: float) -> bool:
-        """Return whether one more datagram is allowed at monotonic time `now`."""
+        """Take a token: return whether one more datagram is allowed at monotonic time `now`."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
@@ -49,7 +49,7 @@ class DatagramTokenBucket:
         return True
 
     def full(self, now: float) -> bool:
-        """Return whether the bucket is full at monotonic time `now`, so that it can be discarded."""
+        """Return whether the bucket is full at monotonic time `now`, so that it can be removed."""
         return self._left + (now - self._at) * self._rate >= self._burst
 
 
@@ -65,12 +65,12 @@ class Inbox:
         self._senders: dict[int, DatagramTokenBucket] = {}
 
     def reports(self) -> list[StoredReport]:
-        """Return all stored reports."""
+        """Return the latest stored progress report of each reporter."""
         with self._lock:
             return [stored for stored, _ in self._reports.values()]
 
     def forget(self, keys: set[Key]) -> None:
-        """Drop the expired reports of these reporters."""
+        """Remove the stored reports of these reporters, because the reports have expired."""
         with self._lock:
             for key in keys:
                 self._reports.pop(key, None)
@@ -121,7 +121,7 @@ class Receiver:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread, unless it already runs."""
+        """Start the receiving thread, unless it already runs."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
             self._thread.start()

@@ -48,7 +48,7 @@ class ReportPermissions:
             self._first[key[:2]] = (uid, time.monotonic())
 
     def keep(self, present: set[Owned], since: float) -> None:
-        """Forget the owners of all reporters that are not in `present`.
+        """Remove the owners of all jobs, pipelines and services that are not in `present`.
 
         Reporters that first reported after `since` (monotonic seconds) are kept.
         """

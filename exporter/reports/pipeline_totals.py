@@ -18,7 +18,7 @@ class PipelineTotals:
         self._seen: dict[Key, tuple[float, int, int]] = {}
 
     def of(self, report: PipelineReport) -> int | None:
-        """Return the records of all runs so far; None if the pipeline has not reported a count."""
+        """Return the number of records that all runs of a pipeline processed; None if not reported."""
         if report.records is None:
             return None
         began, last, before = self._seen.get(report.key, (report.began, 0, 0))
@@ -28,5 +28,5 @@ class PipelineTotals:
         return before + report.records
 
     def keep(self, present: set[Key]) -> None:
-        """Forget pipelines that are no longer exported."""
+        """Remove the totals of pipelines that are no longer exported."""
         self._seen = {key: seen for key, seen in self._seen.items() if key in present}

@@ -39,7 +39,7 @@ REASONS: tuple[Reason, ...] = (
 
 
 class ReportRejected(Exception):  # noqa: N818
-    """The report is invalid. Contains the reason code and a message."""
+    """The exception for an invalid progress report. Contains the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)
@@ -154,7 +154,7 @@ _KINDS: dict[object, type[Report]] = {
 
 
 def parse(data: bytes, stem: str | None = None) -> Report:
-    """Parse and validate a report. Raises ReportRejected.
+    """Parse and validate a progress report. Raises ReportRejected for an invalid report.
 
     `stem` is the file name without `.json`, which must match the reporter.
     """

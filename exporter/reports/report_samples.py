@@ -58,7 +58,7 @@ def job(
 
 
 def rank(report: TrainingReport) -> Iterator[Sample]:
-    """Yield the samples of one rank."""
+    """Yield the samples of one rank of a training job."""
     values: Values = (
         ("training_step_compute_seconds", report.compute_seconds),
         ("training_samples_total", report.samples),
@@ -81,7 +81,7 @@ def pipeline(report: PipelineReport, records: int | None) -> Iterator[Sample]:
 
 
 def serving(report: ServingReport, pooled: bool) -> Iterator[Sample]:
-    """Yield the samples of a replica.
+    """Yield the samples of one replica of a service.
 
     If the service runs in the embedded cluster's worker pool (`pooled`), the gateway exports the
     request metrics. They are omitted here so that requests are not counted twice.

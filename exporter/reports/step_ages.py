@@ -15,7 +15,7 @@ from exporter.reports.report import Key, TrainingReport
 
 
 class _StepSeen(NamedTuple):
-    """A step of a reporter, and the monotonic time in seconds at which it was new."""
+    """A reporter's latest step number, and the monotonic time (seconds) at which it was first seen."""
 
     step: int
     at: float
@@ -46,6 +46,6 @@ class StepAges:
         return now - seen.at
 
     def keep(self, keys: Iterable[Key]) -> None:
-        """Forget all other reporters."""
+        """Remove the ages of all reporters that are not in the argument."""
         kept = set(keys)
         self._seen = {key: seen for key, seen in self._seen.items() if key in kept}

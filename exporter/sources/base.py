@@ -124,7 +124,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the source: `nvml` or `simulated`."""
+        """The name of the source of GPU values: `nvml` or `simulated`."""
         ...
 
     def open(self) -> None:
@@ -132,31 +132,34 @@ class Source(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Enumerate the GPUs again. May reconnect."""
+        """Enumerate the GPUs again. May reconnect to the driver."""
         ...
 
     def slots(self) -> tuple[int, ...]:
-        """Return the numbers of the current GPUs."""
+        """Return the source's number (slot) of each GPU that is present now."""
         ...
 
     def bus(self) -> tuple[BusGpu, ...]:
-        """Return the GPUs on the PCI bus, empty if unknown."""
+        """Return the GPUs on the PCI bus; empty if they are unknown."""
         ...
 
     def identify(self, slot: int) -> Device:
-        """Return the identity of the GPU with this number."""
+        """Return the identity (UUID, bus address, model and more) of the GPU with this number (slot)."""
         ...
 
     def presence(self, slot: int) -> None:
-        """Return normally if the GPU responds. Raises SourceLost."""
+        """Check that the GPU responds. Raises SourceLost if the GPU is lost."""
         ...
 
     def read(self, slot: int, group: Group, now: float) -> tuple[Reading, ...]:
-        """Return a group's readings at Unix time `now`. Failed readings are omitted and counted."""
+        """Return the readings of one group of a GPU at Unix time `now`.
+
+        Failed readings are omitted and counted.
+        """
         ...
 
     def errors(self) -> dict[str, int]:
-        """Return the number of errors by code since the last call."""
+        """Return the number of failed readings by error code since the last call."""
         ...
 
 

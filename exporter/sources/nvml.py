@@ -38,7 +38,7 @@ _EVENT_WAIT_MS = 1000
 
 
 def failure(error: Any) -> SourceFailed:
-    """Convert an error of the library to SourceFailed."""
+    """Convert an error of the NVML library to SourceFailed."""
     return nvml_codes.failure(error.value, str(error))
 
 
@@ -55,7 +55,7 @@ class NvmlDriver:
         self.errors: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Discard handles, GPM samples and unsupported values. They are invalid after a reconnect."""
+        """Discard cached handles, GPM samples and unsupported values. They are invalid after a reconnect."""
         for key in list(self._samples):
             _free(self._samples.pop(key, None))
         self._handles.clear()
@@ -83,7 +83,7 @@ class NvmlDriver:
         return self._handles[slot]
 
     def verify(self, slot: int) -> None:
-        """Return normally if the library still lists the GPU. Raises SourceLost."""
+        """Check that the library still lists the GPU. Raises SourceLost if it does not."""
         self._handles.pop(slot, None)
         self.handle(slot)
 
@@ -161,7 +161,7 @@ class NvmlDriver:
         return self._filled(slot, "sram", status, "nvmlDeviceGetSramEccErrorStatus")
 
     def _filled(self, slot: int, key: str, answer: Any, name: str) -> Any:
-        """Return the structure after the function has filled it; None if the call failed."""
+        """Call an NVML function that fills a structure. Returns the structure; None if the call failed."""
         done = self.call(slot, key, _function(name), pynvml.byref(answer))
         return answer if done is not None else None
 
@@ -198,8 +198,7 @@ class NvmlDriver:
         return known in self._unsupported.get(slot, ())
 
     def _handle_error(self, slot: int, known: Hashable, error: Any, *, whole: bool = True) -> None:
-        """Handle an error of a call for the whole GPU or for a part of it. Raises SourceLost and
-        SourceFailed."""
+        """Handle an NVML error of a call for a GPU or a part of a GPU. Raises SourceLost and SourceFailed."""
         kind_of_error = meaning(error.value)
         if kind_of_error == "failed":
             raise failure(error)

@@ -1,4 +1,4 @@
-"""Explains NVML's numbers: return codes, value types, events, architectures."""
+"""Gives the meaning of NVML's numeric codes: return codes, value types, events, architectures."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def meaning(code: int) -> Meaning:
 
 
 def failure(code: int, words: str) -> SourceFailed:
-    """Create a SourceFailed with cause and remedy. `words` is the library's own message."""
+    """Create a SourceFailed exception with the cause and the fix. `words` is the library's own message."""
     return SourceFailed(f"NVML does not respond: {_ADVICE.get(code, words)}")
 
 

@@ -34,7 +34,7 @@ class NvmlApi(Protocol):
         ...
 
     def first(self, slot: int, *names: str, arguments: tuple[int, ...] = ()) -> Any:
-        """Return the result of the first of these functions that the GPU and the driver support."""
+        """Return the result of the first NVML function in the list that GPU and driver support."""
         ...
 
     def fields(self, slot: int, wanted: Iterable[Field]) -> dict[Field, int]:
@@ -42,7 +42,7 @@ class NvmlApi(Protocol):
         ...
 
     def lacks(self, slot: int, field: Field) -> bool:
-        """Return whether the GPU is known not to support this field value."""
+        """Return whether an earlier read showed that the GPU does not support this field value."""
         ...
 
     def memory(self, slot: int, of: Any = None) -> Any:
@@ -77,7 +77,7 @@ class NvmlApi(Protocol):
         ...
 
     def relearn(self, slot: int) -> None:
-        """Forget which values the GPU does not support, because this may have changed."""
+        """Discard the list of values that the GPU does not support, because this may have changed."""
         ...
 
 
@@ -101,7 +101,7 @@ def choose(driver: NvmlApi, slot: int, wanted: Mapping[Key, tuple[Field, ...]]) 
 
 
 def scaled(value: float | None, divisor: float) -> float | None:
-    """Return the value divided by `divisor`, in base units; None if it is None."""
+    """Return the value divided by `divisor`, in base units; None stays None."""
     return None if value is None else value / divisor
 
 
@@ -118,5 +118,5 @@ def signed(value: int | None) -> int | None:
 
 
 def text(value: str | bytes | None) -> str:
-    """Return a string from the library as str; empty if it is missing."""
+    """Return a string of the NVML library as str; empty if the string is missing."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")

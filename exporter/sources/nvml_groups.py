@@ -1,4 +1,4 @@
-"""Passes each group of readings to the NVML module that reads it."""
+"""Calls, for each group of readings, the NVML module that reads the group."""
 
 from __future__ import annotations
 

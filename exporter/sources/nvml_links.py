@@ -91,7 +91,7 @@ class LinkGroupReader:
         self._faults: dict[str, dict[tuple[str, str], int]] = {}
 
     def rows(self, driver: NvmlApi, slot: int, uuid: str) -> Iterator[Row]:
-        """Yield the readings of the group."""
+        """Yield the readings of the group `links`."""
         states = {
             link: driver.ask(slot, "nvmlDeviceGetNvLinkState", link) for link in range(MAX_LINKS)
         }

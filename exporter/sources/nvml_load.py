@@ -1,6 +1,6 @@
 """Reads GPU load: utilization, memory, temperature, power, clocks.
 
-It takes one batch of field values and about fifteen cheap calls.
+A read consists of one batch of field values and about fifteen cheap calls.
 """
 
 from __future__ import annotations

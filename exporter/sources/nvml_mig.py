@@ -16,7 +16,7 @@ class MigGroupReader:
         self._partitioned: dict[int, bool] = {}
 
     def rows(self, driver: NvmlApi, slot: int) -> Iterator[Row]:
-        """Yield the readings of the group, none for a GPU without MIG."""
+        """Yield the readings of the group `mig`; nothing for a GPU without MIG."""
         mode = driver.ask(slot, "nvmlDeviceGetMigMode")
         partitioned = bool(mode and mode[0])
         if self._partitioned.setdefault(slot, partitioned) != partitioned:

@@ -20,7 +20,7 @@ class ProcessGroupReader:
         self._seen: dict[int, int] = {}
 
     def rows(self, driver: NvmlApi, slot: int, now: float) -> Iterator[Row]:
-        """Yield the readings of the group at Unix time `now`. Process names are not read."""
+        """Yield the readings of the group `processes` at Unix time `now`. Process names are not read."""
         memory: dict[int, int] = {}
         for kind, name in KINDS.items():
             processes = driver.ask(slot, name)

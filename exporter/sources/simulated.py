@@ -133,7 +133,7 @@ class SimulatedSource:
             raise SourceLost(slot) from None
 
     def _wait_for_response(self, slot: int, group: Group) -> None:
-        """Return when the GPU responds; block while it hangs. Raises SourceLost."""
+        """Return if the simulated GPU responds; block while it hangs. Raises SourceLost if it is lost."""
         self._progress()
         state = self._state(slot)
         while state.hung and state.hang_in in ("", group):

@@ -28,7 +28,7 @@ class ParsedFamily:
 
     @property
     def kind(self) -> str:
-        """The type of the family; untyped if the file sets none."""
+        """The type of the metric family; untyped if the file has no TYPE line for it."""
         return self.type or "untyped"
 
 

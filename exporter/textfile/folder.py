@@ -22,7 +22,7 @@ Mark = tuple[int, int, int, int, int]
 
 
 class TextFile(NamedTuple):
-    """A file at its latest read, with its families or the reason for its rejection.
+    """A *.prom file as last read, with its metric families or the reason for its rejection.
 
     `mark` identifies the version of the file. `modified` is in Unix seconds.
     """
@@ -77,7 +77,7 @@ class TextFileFolders:
             yield from sorted(matching) or [pattern]
 
     def _file(self, path: str) -> TextFile:
-        """Return the file, read again if it changed.
+        """Return the parsed *.prom file. The file is read again only if it changed.
 
         Raises TextFileRejected if it is not a readable regular file. Does not block on a FIFO.
         """
@@ -124,7 +124,7 @@ def _whole(descriptor: int) -> bytes:
 
 
 def _open(path: str) -> int:
-    """Open the file. Raises TextFileRejected for a link that points outside the directory.
+    """Open a *.prom file. Raises TextFileRejected for a link that points outside the directory.
 
     Links within the directory are necessary for ConfigMap volumes. With other links, a user with
     write access could make the exporter read any file.

@@ -37,7 +37,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Comment(NamedTuple):
-    """The HELP or TYPE line of a family."""
+    """The HELP or TYPE line of a metric family."""
 
     word: str
     name: str

@@ -1,4 +1,4 @@
-"""Merges the families of several text files."""
+"""Merges the metric families of several *.prom files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_LABEL_NAMES = 64  # of all series of a name, because each series gets all of
 
 
 class Merged:
-    """Merges files one by one. A file that contradicts previous files is rejected."""
+    """Merges *.prom files one by one. A file that contradicts previous files is rejected."""
 
     def __init__(self) -> None:
         self._families: dict[str, ParsedFamily] = {}
@@ -23,7 +23,7 @@ class Merged:
         self._count = 0
 
     def add(self, path: str, families: Mapping[str, ParsedFamily]) -> None:
-        """Add all families of a file. If it raises TextFileRejected, nothing was added."""
+        """Add all metric families of a file. If the file is rejected (TextFileRejected), nothing is added."""
         new = sum(len(family.samples) for family in families.values())
         if self._count + new > MAX_SERIES:
             raise TextFileRejected("limit", f"more than {MAX_SERIES} series in all files")
@@ -56,7 +56,10 @@ class Merged:
         }
 
     def samples(self, described: Mapping[str, exposition.SeriesSchema]) -> Iterator[Sample]:
-        """Yield all samples. Missing labels are empty, which has the same meaning for Prometheus."""
+        """Yield the samples of all files.
+
+        Missing labels are exported as empty; Prometheus treats both alike.
+        """
         for family in self._families.values():
             for (series, pairs), value in family.samples.items():
                 given = dict(pairs)

@@ -21,7 +21,7 @@ Reason = Literal[
 
 
 class TextFileRejected(Exception):  # noqa: N818
-    """The file is rejected. Contains the reason code and a message."""
+    """The exception for a rejected text file. Contains the reason code and a message."""
 
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)

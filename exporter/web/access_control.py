@@ -40,7 +40,7 @@ class RequestTokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Return whether one more request is allowed at monotonic time `now`."""
+        """Take a token: return whether one more request is allowed at monotonic time `now`."""
         interval, burst = self.rule
         self._left = min(float(burst), self._left + (now - self._at) / interval)
         self._at = now
@@ -70,7 +70,7 @@ class AccessControl:
         self._checks: Counter[str] = Counter()  # by address
 
     async def refusal(self, request: Request) -> Response | None:
-        """Return the response that rejects the request; None if the request is allowed."""
+        """Check a request. Returns the error response; None if the request is allowed."""
         if not self._within_limit():
             text = "Too many requests; try again later."
             return sentence(HTTPStatus.TOO_MANY_REQUESTS, text)

@@ -69,7 +69,7 @@ class Users:
         self._kept[self._mark(user, password, users[user])] = None
 
     def _decoy(self, user: str, users: Mapping[str, str]) -> str:
-        """Return the hash that is checked for an unknown user name.
+        """Return the password hash that is checked when the user name is unknown.
 
         It is the hash of a real user, always the same for the same name. So the response time does
         not reveal which users exist, even if hashes have different costs.

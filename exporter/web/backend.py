@@ -28,7 +28,7 @@ class PageSource(Protocol):
     def page(
         self, wanted: frozenset[str] | None, form: ExpositionFormat, gzip: bool
     ) -> bytes | None:
-        """Return the page in this format; None if no page can be served."""
+        """Return the metrics page in this format; None if no current page exists."""
         ...
 
     def states(self, now: float) -> list[CollectorState]:
@@ -37,7 +37,7 @@ class PageSource(Protocol):
 
 
 class GpuReleaser(Protocol):
-    """Reads the GPUs and can release them."""
+    """The interface to the supervisor, which reads the GPUs and can release them."""
 
     @property
     def released_for(self) -> float: ...
@@ -69,7 +69,7 @@ class WebBackend:
     clock: Callable[[], float] = time.time
 
     def health(self) -> health.HealthResponse:
-        """Return the health of all components.
+        """Return the health of all monitored components of the node.
 
         May block on the reader of the kernel log, so do not call it in the event loop.
         """

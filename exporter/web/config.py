@@ -52,7 +52,7 @@ class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def seconds(self) -> float:
-        """The interval in seconds; 0 means no limit."""
+        """The interval of the rate limit in seconds; 0 means no limit."""
         return parse_duration(str(self.interval))
 
 
@@ -66,7 +66,7 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tls(self) -> Tls | None:
-        """The TLS section; None if it is missing or empty."""
+        """The section `tls_server_config`; None if the section is missing or empty."""
         return None if self.tls_server_config in (None, Tls()) else self.tls_server_config
 
     @property

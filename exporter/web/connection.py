@@ -1,5 +1,4 @@
-"""Implements HTTP/1.1 on one connection, with h11 and asyncio streams. Size and time are limited
-everywhere.
+"""Implements HTTP/1.1 on one connection, with h11 and asyncio streams. Sizes and times are limited.
 
 Request bodies are discarded, and idle connections are closed. A client that does not read a
 response in time loses its connection.
@@ -128,8 +127,7 @@ class HttpConnection:
         return True
 
     async def _flush(self) -> None:
-        """Wait until all data has been passed to the kernel, so that pages for slow clients do not
-        fill the memory."""
+        """Wait until the kernel has taken all data, so that pages for slow clients do not fill the memory."""
         async with asyncio.timeout(WRITE_SECONDS):
             await self._writer.drain()
             while self._carrier.get_write_buffer_size():  # drain() ignores data buffered by TLS
@@ -137,7 +135,7 @@ class HttpConnection:
 
     @property
     def may_refuse(self) -> bool:
-        """Return whether no response has been started, so that an error response can be sent."""
+        """Return whether an error response can still be sent, because no response has been started."""
         return self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
     async def linger(self) -> None:

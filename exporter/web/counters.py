@@ -11,7 +11,7 @@ REASONS = ("limit", "tls", "client_name", "slow")
 
 
 class WebCounters:
-    """The counters. The event loop writes them, any thread may read them."""
+    """The counters of the HTTP server. The event loop updates them; any thread may read them."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str], int] = {("200", "/metrics"): 0}
@@ -20,7 +20,7 @@ class WebCounters:
         self.reloaded: bool | None = None  # None where there is no web configuration
 
     def count_response(self, status: int, handler: str) -> None:
-        """Count a response. `handler` is one of the known paths, never the requested path."""
+        """Count an HTTP response. `handler` is a known path or `other`, never the requested path."""
         key = (str(status), handler)
         self.requests[key] = self.requests.get(key, 0) + 1
 
@@ -29,7 +29,7 @@ class WebCounters:
         self.failed[reason] += 1
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the current values."""
+        """Yield the current values of the HTTP server's counters as samples."""
         for key, count in sorted(self.requests.copy().items()):
             yield Sample("gpu_exporter_http_requests_total", key, count)
         for reason, count in self.failed.items():
@@ -53,7 +53,7 @@ class WebCollector:
         return self._counters.samples()
 
     def token(self, now: float) -> Hashable:
-        """Return the samples. The samples themselves are the token, because there are only a few."""
+        """Return the samples as the token. There are only a few, so comparing them is cheap."""
         return tuple(self._counters.samples())
 
 

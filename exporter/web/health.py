@@ -59,7 +59,7 @@ class Component(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HealthResponse(msgspec.Struct, frozen=True):
-    """The JSON document of the response."""
+    """The JSON document that /api/v1/health returns."""
 
     node: str
     version: str
@@ -173,7 +173,7 @@ def worst(components: Iterable[Component]) -> Word:
 
 
 def events(recent: Sequence[RecentError], view: NodeSnapshot) -> list[ErrorEvent]:
-    """Return the latest errors, newest first."""
+    """Return the latest XIDs and NVSwitch errors as health events, newest first."""
     indexes = {gpu_snapshot.uuid: gpu_snapshot.index for gpu_snapshot in view.gpus}
     return [
         ErrorEvent(

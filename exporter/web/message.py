@@ -21,7 +21,7 @@ class Request:
 
     @property
     def takes_gzip(self) -> bool:
-        """Whether Accept-Encoding allows gzip (not q=0)."""
+        """Whether the request's Accept-Encoding header allows gzip."""
         for part in self.headers.get("accept-encoding", "").lower().split(","):
             coding, _, rest = part.partition(";")
             if coding.strip() == "gzip":
@@ -40,7 +40,10 @@ class Response:
     close: bool = False
 
     def with_headers(self, *headers: tuple[str, str]) -> Response:
-        """Return a copy with these headers. They replace existing headers of the same name."""
+        """Return a copy of the response with these headers.
+
+        They replace existing headers of the same name.
+        """
         names = {name.lower() for name, _ in headers}
         kept = tuple(each for each in self.headers if each[0].lower() not in names)
         return replace(self, headers=(*kept, *headers))
@@ -54,7 +57,7 @@ def sentence(
 
 
 class Refused(Exception):  # noqa: N818 - carries a response
-    """A request cannot be processed. `response` is the error response."""
+    """The exception for a rejected request. `response` is the error response."""
 
     def __init__(self, status: HTTPStatus, text: str) -> None:
         super().__init__(text)

@@ -35,11 +35,11 @@ class ConfigFile:
 
     @property
     def configured(self) -> bool:
-        """Whether a configuration file is set."""
+        """Whether a web configuration file is set."""
         return self._path is not None
 
     def refresh(self) -> None:
-        """Reload changed files. Without a change, this costs one stat per file (some microseconds)."""
+        """Reload the web configuration if its files changed. The check needs one stat call per file."""
         if self._path is None or self._seen == {path: _stamp(path) for path in self._seen}:
             return
         try:
@@ -80,7 +80,7 @@ class ConfigFile:
             pass  # the previous certificates stay in effect
 
     def _record_stamps(self, paths: Iterable[Path]) -> None:
-        """Record the state of these files (including missing files) before they are read.
+        """Record the versions of these configuration files (including missing files) before they are read.
 
         So the next check detects changes that are made during the read.
         """
@@ -88,7 +88,10 @@ class ConfigFile:
 
 
 def _stamp(path: Path) -> Stamp:
-    """Return a value that changes when the file changes. A replaced file has a different inode."""
+    """Return a file's version: a value that changes when the file changes.
+
+    A replaced file has a different inode.
+    """
     try:
         status = path.stat()
     except OSError:

@@ -95,7 +95,7 @@ class Routes:
         return path if path in self._get or path == RELEASE else OTHER
 
     async def answer(self, request: Request) -> Response:
-        """Return the response to a request."""
+        """Return the response to an authorized HTTP request."""
         if request.path == RELEASE:
             if request.method != "POST":
                 return _wrong_method("POST")

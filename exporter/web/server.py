@@ -52,7 +52,7 @@ class ConnectionSlot:
 
 
 class WebServer:
-    """Serves all connections of one event loop."""
+    """The exporter's HTTP server, which serves all connections in one event loop."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class WebServer:
             await asyncio.sleep(FLUSH_TICK)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until it ends."""
+        """Serve one HTTP connection until it is closed."""
         slot = ConnectionSlot(writer)
         if not self._make_room():
             self._counters.count_lost("limit")
@@ -110,7 +110,7 @@ class WebServer:
             self._places.discard(slot)
 
     def _make_room(self) -> bool:
-        """Return whether another connection is allowed. Closes an idle connection if necessary."""
+        """Return whether another connection can be accepted. Closes an idle connection if necessary."""
         if len(self._places) < self._max:
             return True
         idle = [(since, slot) for slot in self._places if (since := slot.waiting) is not None]
@@ -122,8 +122,7 @@ class WebServer:
         return True
 
     async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer 503. A TLS connection is closed without a response, because the handshake would
-        cost as much as serving."""
+        """Reject a connection above the limit with 503. A TLS connection is closed without a response."""
         self._refresh()
         self._turning_away += 1
         try:
@@ -169,7 +168,7 @@ class WebServer:
     async def _handshake(
         self, context: ssl.SSLContext, writer: asyncio.StreamWriter, peer: str
     ) -> bool:
-        """Do the TLS handshake. Returns whether the client is allowed."""
+        """Perform the TLS handshake. Returns whether the client's certificate is accepted."""
         tls = self._file.config.tls
         sans = tls.client_allowed_sans if tls is not None else None
         try:
@@ -207,6 +206,6 @@ class WebServer:
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """Return the client's address."""
+    """Return the IP address of the client."""
     name = writer.get_extra_info("peername")
     return str(name[0]) if name else "?"

@@ -1,4 +1,7 @@
-"""Builds the TLS context from the web configuration. Converts names of Go to names of OpenSSL."""
+"""Builds the TLS context from the web configuration.
+
+Converts Go's names of ciphers and curves to OpenSSL's.
+"""
 
 from __future__ import annotations
 
@@ -78,12 +81,12 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that this section names."""
+        """The certificate and key files that the section `tls_server_config` names."""
         return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
 
 def suites_known() -> tuple[str, ...]:
-    """Return all names that `cipher_suites` accepts."""
+    """Return all names of cipher suites that `cipher_suites` accepts."""
     return (*TLS13_SUITES, *SUITES)
 
 
@@ -107,7 +110,7 @@ def context(tls: Tls, folder: Path, where: str) -> ssl.SSLContext:
 
 
 def _curve(made: ssl.SSLContext, curve: str, where: str) -> None:
-    """Allow one curve only. Some Python builds can select only the ECDSA curves, not X25519."""
+    """Restrict TLS to one elliptic curve. Some Python builds can select only the ECDSA curves, not X25519."""
     try:
         made.set_ecdh_curve(CURVES[curve])
     except (ssl.SSLError, ValueError):
@@ -125,7 +128,7 @@ def allowed(certificate: Mapping[str, Any] | None, sans: tuple[str, ...]) -> boo
 
 
 def _plain(kind: str, name: str) -> str:
-    """Return an alternative name in its usual form. Python writes IPv6 addresses in full."""
+    """Return a certificate's alternative name in its usual form. Python writes IPv6 addresses in full."""
     if kind != "IP Address":
         return name
     try:

@@ -47,7 +47,7 @@ class ErrorCounts:
 
     @classmethod
     def of(cls, totals: LedgerState, failure: str) -> ErrorCounts:
-        """Return an immutable copy of the ledger's counts."""
+        """Return an immutable copy of the error counts in the ledger."""
         return cls(
             xids={uuid: dict(codes) for uuid, codes in totals.counts.items()},
             xids_latest={uuid: dict(codes) for uuid, codes in totals.latest.items()},
@@ -62,7 +62,7 @@ class ErrorCounts:
 
 
 class KernelLog:
-    """Reads and counts the errors. All methods are thread-safe."""
+    """Reads the kernel log and counts its errors. All methods are thread-safe."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class KernelLog:
             return self._advance(view, now)
 
     def _advance(self, view: NodeSnapshot, now: float) -> ErrorCounts:
-        """Do the work of `advance`. The caller holds `_turn`."""
+        """Count all new records and events, as `advance` does. The caller holds the lock `_turn`."""
         boot = self._boot.read()
         gpus = {key: gpu.uuid for gpu in view.gpus if (key := bus_key(gpu.device.pci_bus_id))}
         ledger, failure = self._ledger, ""
@@ -171,7 +171,7 @@ class KernelLog:
             return dict(found)
 
     def recent(self) -> tuple[RecentError, ...]:
-        """Return the latest errors, oldest first."""
+        """Return the latest XIDs and NVSwitch errors, oldest first."""
         with self._lock:
             return tuple(msgspec.structs.replace(each) for each in self._ledger.totals.recent)
 

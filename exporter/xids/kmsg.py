@@ -55,7 +55,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The result of one read.
+    """The result of one read of the kernel log.
 
     `junk` is the number of invalid lines after the last record. `gone`: the data cannot be read
     again. `full`: there may be more data.
@@ -69,8 +69,10 @@ class Batch:
 
 
 def parse(line: bytes) -> KmsgRecord | None:
-    """Parse a line; None if it is invalid. Continuation lines, which begin with a space, are
-    invalid."""
+    """Parse a line of the kernel log; None if the line is invalid.
+
+    Continuation lines, which begin with a space, are invalid.
+    """
     match = _HEAD.match(line)
     if match is None:
         return None
@@ -100,7 +102,7 @@ class KmsgReader:
         return self._batch(lines, Position(), gone=not device, full=len(lines) >= MAX_RECORDS)
 
     def close(self) -> None:
-        """Close the log."""
+        """Close the kernel log."""
         if self._fd is not None:
             os.close(self._fd)
         self._fd, self._inode, self._rest, self._torn = None, 0, b"", False
@@ -119,7 +121,10 @@ class KmsgReader:
         return self._fd
 
     def _read_file(self, inode: int, position: Position) -> Batch:
-        """Read a regular file. After a rotation, the old file is read to its end first."""
+        """Read new lines of a log in a regular file.
+
+        After a rotation, the old file is read to its end first.
+        """
         if self._fd is not None and self._inode == position.inode != inode:
             batch = self._rest_of_file(self._fd, position)
             if batch.records or batch.junk:
@@ -145,7 +150,7 @@ class KmsgReader:
         return self._batch(lines, Position(self._inode, offset + whole, torn), full=full)
 
     def _start(self, descriptor: int, position: Position) -> tuple[int, bool]:
-        """Return the offset at which to continue, 0 if the file was replaced or rewritten."""
+        """Return the offset at which to continue in the log file; 0 if the file was replaced or rewritten."""
         offset = position.offset
         if position.inode != self._inode or os.fstat(descriptor).st_size < offset:
             return 0, False
@@ -154,7 +159,7 @@ class KmsgReader:
         return offset, position.torn
 
     def _device_lines(self) -> list[bytes]:
-        """Read the device. Each read(2) returns one record.
+        """Read new records of the device /dev/kmsg. Each read(2) returns one record.
 
         EPIPE means that records were overwritten; the next read continues after them.
         """
@@ -174,7 +179,7 @@ class KmsgReader:
         return lines
 
     def _fifo_lines(self) -> list[bytes]:
-        """Return the complete lines of the FIFO.
+        """Return the complete lines that the FIFO contains now.
 
         An unfinished line is invalid, because a truncated line can have a different meaning.
         """

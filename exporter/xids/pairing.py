@@ -22,7 +22,7 @@ Waiting = dict[str, list[tuple[float, int]]]
 
 @dataclass(slots=True)
 class Pairs:
-    """Pairs the reports of two sources.
+    """Pairs the error reports of the driver and of the kernel log.
 
     `open` contains the reports that wait for their counterpart, by error. It can be stored.
     """
@@ -30,7 +30,7 @@ class Pairs:
     open: dict[str, Waiting]
 
     def counts(self, what: str, witness: Witness, at: float) -> bool:
-        """Record a report at Unix time `at`. Returns whether its error was not counted yet."""
+        """Record a source's report at Unix time `at`. Returns whether the report is a new error."""
         waiting = self.open.setdefault(what, {})
         other = waiting.get("nvml" if witness == "kernel" else "kernel", [])
         for number, (then, many) in enumerate(other):

@@ -71,7 +71,7 @@ class LineParser:
         self._left = 0
 
     def feed(self, text: str) -> XidEvent | SwitchEvent | None:
-        """Return the error in this line; None if the line contains no error."""
+        """Parse a line of the kernel log. Returns its XID or SXID; None if the line contains no error."""
         if text.startswith("nvidia-nvswitch"):
             return _switch_event(text)
         if not text.startswith("NVRM:"):
@@ -98,7 +98,7 @@ class LineParser:
 
 
 def _detailed(bus: Bus | None, code: int, text: str, details: str) -> XidEvent:
-    """Return the event with the details in its line."""
+    """Return the XID event with the details that its line contains."""
     fatal: bool | None = None
     subcode: int | None = None
     recovery: Action | None = None
@@ -138,7 +138,7 @@ def classify(
 
 @dataclass(slots=True)
 class Losses:
-    """Distinguishes a loss of a GPU that is logged twice from two losses.
+    """Recognises when the kernel log reports the same loss of a GPU twice, and counts it once.
 
     `open` contains, by GPU, the time of the counted loss and whether its line had a code.
     """

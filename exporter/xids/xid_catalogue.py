@@ -125,7 +125,7 @@ def sxid_catalogue() -> Mapping[int, Code]:
 
 
 class Codes:
-    """The catalogue with the overrides of this site."""
+    """The catalogue of XIDs and SXIDs with the overrides of this site."""
 
     def __init__(self, overrides: _Overrides | None = None) -> None:
         given = overrides or _Overrides()
@@ -183,8 +183,7 @@ def _check(path: Path, where: str, overrides: Mapping[int, Override], most: int)
 
 
 def differences(each: Code) -> tuple[bool, bool]:
-    """Return whether our action differs from NVIDIA's immediate action, and from GPUd's first
-    action."""
+    """Return whether fleetmedic's action differs from NVIDIA's immediate, and from GPUd's first action."""
     first = each.gpud.partition("/")[2].partition("+")[0] or each.gpud
     return each.action not in NVIDIA_SAYS[each.nvidia], each.action not in GPUD_SAYS[first]
 

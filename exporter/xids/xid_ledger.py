@@ -136,7 +136,7 @@ class XidLedger:
         totals.boot_id, totals.boot_at = boot.boot_id, boot.at
 
     def _count_invalid(self, lines: int) -> None:
-        """Count invalid lines as dropped.
+        """Count invalid lines of the kernel log as dropped records.
 
         They are excluded from the gap in the sequence numbers, so that they are not counted twice.
         """
@@ -322,7 +322,7 @@ class XidLedger:
 
 
 def _report_of(at: float, event: GpuEvent, boot: BootTime) -> XidReport:
-    """Convert a driver event to a report."""
+    """Convert a driver event to an XID report."""
     return XidReport(
         "nvml", event.uuid, bus_key(event.pci_bus_id), event.code, at, at, boot.boot_id
     )

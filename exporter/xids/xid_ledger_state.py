@@ -68,7 +68,7 @@ class GpuObservation(msgspec.Struct):
 
 
 class LedgerState(msgspec.Struct):
-    """The whole state of the ledger.
+    """The whole state of the XID ledger.
 
     Counts and latest times are stored by UUID and code. For NVSwitches, they are stored by bus
     address and code. A code is a string, or `other` if there are too many codes.

@@ -39,7 +39,7 @@ MAX_REPEAT = 1000
 
 @lru_cache(maxsize=4096)
 def expression(text: str) -> re.Pattern[str]:
-    """Compile an expression for use with `fullmatch`. Raises ValueError with the reason."""
+    """Compile a matcher's regular expression for `fullmatch`. Raises ValueError with the reason."""
     flags = _FLAGS.match(text)
     body = text[flags.end() :] if flags else text
     pattern = f"(?{flags[1] if flags else ''}:{_translated(body)})"
@@ -85,7 +85,7 @@ def _piece(kind: str, what: str, escape: str | None) -> str:
 
 
 def _character(escape: str) -> str:
-    """Return an escaped character in Python's syntax."""
+    """Convert an escaped character of Go's regular expression syntax to Python's syntax."""
     if escape in _CONTROLS or len(escape) == 3:
         return f"\\{escape}"
     if escape.isascii() and not escape.isalnum():
@@ -94,7 +94,7 @@ def _character(escape: str) -> str:
 
 
 def _set(text: str) -> str:
-    """Return a set in brackets, with special characters escaped for Python."""
+    """Convert a character set in brackets from Go's syntax to Python's, with special characters escaped."""
     negated = text.startswith("[^")
     body = text[2 if negated else 1 : -1]
     if re.search(r"\[:\^?\w+:", body):

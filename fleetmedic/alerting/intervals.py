@@ -161,7 +161,7 @@ def _ranges(
 
 
 def _ends(text: str, member: Callable[[str], int | None]) -> Range | None:
-    """Return both ends of `a` or `a:b`, or None if one is invalid."""
+    """Parse a range `a` or `a:b`. Returns both ends, or None if one end is invalid."""
     parts = text.lower().split(":")
     found = [each for each in map(member, parts) if each is not None]
     return (found[0], found[-1]) if len(found) == len(parts) <= 2 else None
@@ -219,7 +219,7 @@ def _day(text: str, place: str) -> Range:
 
 
 def _forward(found: Range, text: str, place: str, last: str, first: str) -> Range:
-    """Return the range. Raises UserError if its end is before its start.
+    """Check a range. Raises UserError if its end is before its start.
 
     `last` and `first` are the last and the first value of the unit, for the fix in the error.
     """

@@ -1,7 +1,7 @@
-"""Find maintenances that can match the same alert, so that each of them can mute it.
+"""Find maintenance windows that can match the same alert, so that each of them can mute the alert.
 
-Alertmanager uses the first matching route and evaluates only that route's time intervals. So each
-set of maintenances that can match one alert gets its own route, before the routes of smaller sets.
+Alertmanager uses the first matching route and evaluates only that route's time intervals. So each set of
+maintenance windows that can match one alert gets its own route, before the routes of smaller sets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Start = tuple[str, bool]
 
 
 def overlapping_sets(matches: Sequence[Match], place: str) -> list[tuple[int, ...]]:
-    """Return sets of indices of `matches` whose members can all match one alert, larger sets first.
+    """Return the sets of maintenance windows (indices in `matches`) that can match one alert, largest first.
 
     A set is left out only if two members can never match the same label value. Raises UserError
     with `place` for more than MAX_SETS sets of two or more.
@@ -44,14 +44,14 @@ def overlapping_sets(matches: Sequence[Match], place: str) -> list[tuple[int, ..
         ]
         if len(found) + len(grown) > count + MAX_SETS:
             raise UserError(
-                f"{place}: more than {MAX_SETS} combinations of maintenances can match one alert. Merge "
-                "some of them, or use different prefixes in the expressions of the same label."
+                f"{place}: more than {MAX_SETS} combinations of maintenance windows can match one alert. Merge some "
+                "windows, or make their regular expressions for the same label start with different literal text."
             )
     return found
 
 
 def _meet(one: Match, other: Match) -> bool:
-    """Return whether one alert can match both. Returns False only if no alert can match both."""
+    """Return whether one alert can match both maintenance windows; True if this is uncertain."""
     return all(
         any(_touch(a, b) for a in _starts(text) for b in _starts(other[label]))
         for label, text in one.items()
@@ -68,7 +68,7 @@ def _touch(one: Start, other: Start) -> bool:
 
 @lru_cache(maxsize=4096)
 def _starts(expression: str) -> tuple[Start, ...]:
-    """Return the possible prefixes of the strings that an expression matches."""
+    """Return the possible prefixes of the strings that a regular expression matches."""
     found: list[Start] = []
     for alternative in _alternatives(expression):
         texts, at = [""], 0
@@ -88,7 +88,7 @@ def _starts(expression: str) -> tuple[Start, ...]:
 
 
 def _alternatives(expression: str) -> list[str]:
-    """Split the expression at each `|` that is outside of all groups."""
+    """Split a regular expression at each `|` that is outside of all groups."""
     if expression.startswith("(?"):
         return ["."]  # flags such as (?i) change what a literal matches
     found, depth = [""], 0

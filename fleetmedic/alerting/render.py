@@ -97,7 +97,7 @@ def render(context: RenderContext, given: Notifications | None = None) -> str:
 
 
 def _yaml(value: object, *, block: bool = False) -> str:
-    """Return a value as YAML, inline or as a block."""
+    """Format a value as YAML, inline or as a block."""
     plain = msgspec.to_builtins(value)
     if block:
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)
@@ -123,7 +123,7 @@ def _quoted(text: str) -> str:
 
 
 def _maintenance(given: Notifications) -> list[dict[str, Any]]:
-    """Return a route for each set of maintenances that can match one alert, larger sets first."""
+    """Return a route for each set of maintenance windows that can match one alert, larger sets first."""
     sets = overlapping_sets([each.match for each in given.maintenance], "maintenance")
     found = [[given.maintenance[number] for number in numbers] for numbers in sets]
     return [

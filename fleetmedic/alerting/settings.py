@@ -153,7 +153,7 @@ REPEAT = {"critical": "1h", "warning": "4h", "info": "24h"}
 
 
 def read(path: Path) -> Notifications:
-    """Read notifications.yml. Raises UserError with the file, the path in it and the fix."""
+    """Read notifications.yml. Raises UserError with the file name, the invalid key's path, and the fix."""
     given = load(path, Notifications)
     where = str(path)
     names = [team.name for team in given.teams]

@@ -1,4 +1,4 @@
-"""Find the maintenance in notifications.yml that mutes an alert now, by Alertmanager's rules.
+"""Find the maintenance window in notifications.yml that mutes an alert now, by Alertmanager's rules.
 
 Alertmanager before 0.28 does not report which alerts a time interval mutes. So the remediator
 evaluates the windows in the same file itself.
@@ -17,20 +17,25 @@ _NEVER_MUTED = "Watchdog"
 
 
 def is_open(window: Window, now: float) -> bool:
-    """Return whether the window is open at `now` (Unix seconds). Raises UserError for an invalid window."""
+    """Return whether a maintenance window is open at `now` (Unix seconds).
+
+    Raises UserError for an invalid window.
+    """
     return interval(window).contains(now)
 
 
 def matches(match: Matches, labels: Mapping[str, str]) -> bool:
-    """Return whether every expression matches the whole value of its label. A missing label counts
-    as an empty string."""
+    """Return whether every matcher's expression matches the whole value of its label.
+
+    A missing label counts as an empty string.
+    """
     return all(expression(text).fullmatch(labels.get(label, "")) for label, text in match.items())
 
 
 def open_maintenance(
     given: Notifications, labels: Mapping[str, str], now: float
 ) -> Maintenance | None:
-    """Return the first maintenance that matches the labels and has a window open at `now`, or None.
+    """Return the first maintenance whose labels match and whose window is open at `now`, or None.
 
     Compiled expressions are cached, so the call takes microseconds for each maintenance.
     """

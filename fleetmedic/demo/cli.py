@@ -82,7 +82,7 @@ def demo(
       fleetmedic demo
       fleetmedic demo --seed 7 --timeline timeline.json
       fleetmedic demo --keep                  keep the stack running for inspection
-      fleetmedic demo --stop remediator       show the output of a failed demo
+      fleetmedic demo --stop remediator       run a demo that fails, because the remediator is stopped
     """
     if scenario_file is not None and seed is not None:
         raise UserError(

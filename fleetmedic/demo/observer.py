@@ -1,4 +1,4 @@
-"""Read the demo's data sources.
+"""Read the data sources in which a demo's steps become visible.
 
 These are Prometheus, Alertmanager, the remediator's journal, the cluster's store, and the jobs' progress files.
 """
@@ -40,7 +40,7 @@ class StackObserver:
     alerts: dict[tuple[str, ...], ActiveAlert] = field(default_factory=dict)
 
     def refresh(self) -> None:
-        """Read the journal's new events and the alerts that are active now."""
+        """Read the new events of the remediator's journal, and the alerts that are active now."""
         after = self.journal[-1]["seq"] if self.journal else 0
         self.journal.extend(read_events(self.state / "remediator" / "data", after=after))
         for item in _get_json(f"{self.urls['alertmanager']}/api/v2/alerts") or []:
@@ -52,7 +52,7 @@ class StackObserver:
     def first_sample(
         self, selector: str, since: float, now: float, holds: Callable[[float], bool]
     ) -> tuple[float, float] | None:
-        """Return the first sample (time, value) at or after `since` whose value satisfies `holds`, or None."""
+        """Return a query's first sample (time, value) at or after `since` that satisfies `holds`, or None."""
         found = [(at, value) for at, value in self._samples(selector, since, now) if holds(value)]
         return found[0] if found else None
 
@@ -90,7 +90,7 @@ class StackObserver:
         return min(found, key=lambda alert: alert.starts_at, default=None)
 
     def progress(self, node: str, job_id: str) -> dict[str, Any]:
-        """Return the latest progress report of a job on that node; empty if there is none."""
+        """Return the latest progress report of a job on a node; empty if the job has not reported."""
         try:
             found = json.loads((self.state / "progress" / node / f"{job_id}.json").read_text())
         except (OSError, ValueError):

@@ -49,7 +49,7 @@ class FaultTarget:
 
     @property
     def target(self) -> str:
-        """Return the GPU as written in the journal."""
+        """Return the GPU's name as in the journal, such as gpu/node1/0."""
         return str(Target(TargetKind.GPU, self.node, self.gpu))
 
     def selector(self, family: str, **labels: str) -> str:

@@ -54,14 +54,14 @@ class TrainingState:
     momenta: tuple[Array, ...]
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the weights."""
+        """Return the SHA-256 of the model's weights."""
         digest = hashlib.sha256()
         for array in self.weights:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
     def pack(self) -> bytes:
-        """Return the bytes of all arrays, concatenated."""
+        """Return the bytes of all weights and momenta, concatenated."""
         return b"".join(array.tobytes() for array in (*self.weights, *self.momenta))
 
 
@@ -72,7 +72,7 @@ def _shapes() -> list[tuple[int, ...]]:
 
 
 def fresh(seed: int) -> TrainingState:
-    """Return the model before its first step."""
+    """Return the untrained model, before its first step."""
     random = np.random.default_rng([seed, 0])
     weights = tuple(
         random.normal(0, 1 / np.sqrt(shape[0]), shape) if len(shape) == 2 else np.zeros(shape)
@@ -82,7 +82,7 @@ def fresh(seed: int) -> TrainingState:
 
 
 def unpack(step: int, raw: bytes) -> TrainingState:
-    """Return the model from the bytes of `pack`. Raises ValueError if their number is wrong."""
+    """Restore the model from the bytes of `pack`. Raises ValueError if the number of bytes is wrong."""
     shapes = _shapes() * 2
     flat = np.frombuffer(raw, dtype=np.float64)
     sizes = [int(np.prod(shape)) for shape in shapes]
@@ -95,7 +95,7 @@ def unpack(step: int, raw: bytes) -> TrainingState:
 
 
 def batch(seed: int, step: int) -> tuple[Array, Array]:
-    """Return the inputs and target outputs of a step."""
+    """Return the training data of a step: inputs and target outputs."""
     random = np.random.default_rng([seed, 1, step])
     inputs = random.normal(size=(BATCH, LAYERS[0]))
     wanted = np.sin(inputs[:, :4].sum(axis=1)) + 0.5 * inputs[:, 4] * inputs[:, 5]
@@ -126,7 +126,7 @@ def train_step(model: TrainingState, inputs: Array, wanted: Array) -> tuple[Trai
 
 
 def undisturbed(seed: int, steps: int) -> str:
-    """Return the SHA-256 of the final weights of an uninterrupted run."""
+    """Train without interruption, and return the SHA-256 of the final weights."""
     model = fresh(seed)
     for _ in range(steps):
         model, _ = train_step(model, *batch(seed, model.step))
@@ -169,7 +169,7 @@ class SignalRequests:
     end: bool = False
 
     def listen(self) -> None:
-        """Install the handlers of SIGUSR1 and SIGTERM."""
+        """Install the signal handlers for SIGUSR1 and SIGTERM."""
 
         def usr1(*_: object) -> None:
             self.checkpoint = True

@@ -12,7 +12,7 @@ from fleetmedic.localcluster.client import LocalCluster
 def training_checks(
     state: Path, cluster: LocalCluster, jobs: tuple[str, ...], seed: int, steps: int, every: int
 ) -> list[Check]:
-    """Return the checks for each job.
+    """Return the checks of the final weights and lost work of each training job.
 
     A job must complete, end with the weights of an uninterrupted run, and lose at most one checkpoint interval.
     """

@@ -14,7 +14,7 @@ HealsBy = Literal["reset", "reboot", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A type of fault and its symptom."""
+    """A type of fault that can be injected, and its symptom."""
 
     name: str
     summary: str

@@ -77,7 +77,7 @@ def totals_path(hardware: Hardware, node: str, index: int) -> Path:
 
 
 def read_totals(path: Path) -> SensorTotals:
-    """Read the counters from a file; all are zero if it is missing or damaged."""
+    """Read a GPU's counters from a file; all are zero if the file is missing or damaged."""
     try:
         raw = dict(line.split("=", 1) for line in path.read_text().splitlines())
         numbers = {f.name: int(raw[f.name]) for f in fields(SensorTotals) if f.name != "at"}
@@ -100,7 +100,7 @@ def sense(hardware: Hardware, node: str, index: int, now: float) -> Registers:
 def registers(
     state: GpuState, load: GpuLoad, seen: SensorValues, totals: SensorTotals
 ) -> Registers:
-    """Return all registers. Pure function."""
+    """Return all registers of a simulated GPU. Pure function."""
     return {
         **_load(state, seen, totals),
         **_engines(seen),

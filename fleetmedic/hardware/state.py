@@ -78,7 +78,7 @@ class GpuState:
 
     @property
     def healthy(self) -> bool:
-        """Return whether a burn-in test would pass now."""
+        """Return whether the GPU would pass a burn-in test now."""
         return (
             not (self.lost or self.hung or self.remap_failure or self.sram_exceeded)
             and not self.links_down
@@ -119,7 +119,7 @@ def _render(value: Any) -> str:
 
 
 def _read(path: Path, shape: type[T]) -> T:
-    """Read the content of a file. Raises FileNotFoundError, and UserError for a damaged file."""
+    """Read the content of a state file. Raises FileNotFoundError, and UserError for a damaged file."""
     try:
         return _parse(path.read_text(encoding="utf-8"), shape, path)
     except UnicodeDecodeError as error:
@@ -185,7 +185,7 @@ class Hardware:
                     self._write_gpu(folder.name, index, GpuState(f"GPU-{identity}", bus, serial))
 
     def nodes(self) -> list[str]:
-        """Return the names of the nodes, sorted."""
+        """Return the names of the simulated nodes, sorted."""
         return sorted(path.parent.name for path in self.root.glob("*/boot"))
 
     def gpus(self, node: str) -> list[int]:
@@ -238,7 +238,7 @@ class Hardware:
         return self.root / node / "kmsg"
 
     def change(self, node: str, index: int, **changes: Any) -> GpuState:
-        """Set fields of a GPU's state; returns the new state."""
+        """Set fields of a simulated GPU's state. Returns the new state."""
         self.gpu(node, index)
         with _locked(self.root / node):
             state = replace(self.gpu(node, index), **changes)

@@ -1,4 +1,4 @@
-"""Clocks that can be replaced in tests.
+"""Clocks for the current time, which tests can replace.
 
 Decision functions take `now` as an argument; only the outer layers use a Clock.
 """

@@ -64,7 +64,7 @@ class StackFile:
     pids: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def save(self, state: Path) -> None:
-        """Write stack.json into the state directory."""
+        """Write the description of the stack to stack.json in its state directory."""
         write_atomic(state / "stack.json", json.dumps(asdict(self), indent=1))
 
     @classmethod

@@ -29,7 +29,7 @@ class Registry(Generic[N]):
         return iter(self._members.values())
 
     def names(self) -> tuple[str, ...]:
-        """Return all names in order."""
+        """Return the names of all members, in order."""
         return tuple(self._members)
 
     def get(self, name: str) -> N:

@@ -68,7 +68,7 @@ def parse_yaml(text: str, where: str) -> object:
 
 
 def convert(value: object, shape: type[T], where: str) -> T:
-    """Validate a value against a Struct. Raises UserError with the path inside the file."""
+    """Validate a value against a Struct. Raises UserError with the path of the invalid key."""
     try:
         return msgspec.convert(value if value is not None else {}, shape)
     except msgspec.ValidationError as error:
@@ -94,7 +94,7 @@ def misfit(error: msgspec.ValidationError) -> str:
 
 
 def load(path: Path, shape: type[T]) -> T:
-    """Read a YAML file into a Struct. Raises UserError with the file and the path inside it."""
+    """Read a YAML file into a Struct. Raises UserError with the file name and the path of the invalid key."""
     return convert(parse_yaml(_text(path), str(path)), shape, str(path))
 
 

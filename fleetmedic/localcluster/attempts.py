@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 
 class Attempts:
-    """Tracks all attempts that may have a process."""
+    """Tracks all attempts of jobs that may have a process."""
 
     def __init__(
         self, store: Store, layout: Layout, inventory: Inventory, launcher: Launcher
@@ -53,7 +53,7 @@ class Attempts:
         self._troubled: set[tuple[str, int]] = set()
 
     def watch(self, now: float) -> bool:
-        """Check each attempt once; returns whether an attempt is starting or stopping."""
+        """Check each attempt of a job once. Returns whether an attempt is starting or stopping."""
         with self._store.read() as db:
             live = db.execute("SELECT * FROM attempts WHERE state != 'ENDED'").fetchall()
             signals = db.execute(
@@ -182,7 +182,7 @@ class Attempts:
         started.command.send(signal.SIGKILL, group=True)
 
     def _stop(self, attempt: sqlite3.Row, started: Started, now: float) -> None:
-        """Send TERM once, then KILL after the grace period.
+        """Stop an attempt: send TERM once, then KILL after the grace period.
 
         The grace period starts again if the controller restarts.
         """
@@ -198,7 +198,7 @@ class Attempts:
 
     @staticmethod
     def _send(started: Started, number: int) -> None:
-        """Send a signal through the shim, which selects the processes.
+        """Send a signal to an attempt through its shim, which selects the processes.
 
         If the shim is gone, signal the process group instead.
         """

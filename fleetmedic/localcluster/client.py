@@ -100,10 +100,10 @@ class LocalCluster:
     # ---- operations
 
     def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> bool:
-        """Place no more jobs on a GPU or node; returns whether that changed anything.
+        """Quarantine a GPU or node, so that it gets no new jobs. Returns whether this changed anything.
 
-        A job that runs there continues (see `restart`). A job that waits there for a retry is
-        moved. Raises Conflict if another owner has quarantined it, UserError if it does not exist.
+        A job that runs there continues (see `restart`). A job that waits there for a retry is moved.
+        Raises Conflict if another user or program quarantined it, UserError if it does not exist.
         """
         now = time.time()
         with self.store.write() as db:
@@ -130,7 +130,7 @@ class LocalCluster:
             return not held
 
     def release(self, target: Target, *, op_id: str, owner: str) -> bool:
-        """Release a quarantine of this owner; returns whether that changed anything.
+        """Release this owner's quarantine of a GPU or node. Returns whether this changed anything.
 
         Also clears the cluster's own marks on the GPU, or on the node's GPUs, even without a
         quarantine. Waiting jobs for which the target was excluded can be placed there again.
@@ -201,7 +201,7 @@ class LocalCluster:
         return self._end(job_id, op_id, Stop.CANCEL, JobReason.CANCELLED, reason)
 
     def scale(self, workload: str, replicas: int, *, op_id: str) -> bool:
-        """Set the number of workers; returns whether that changed anything.
+        """Set a workload's number of workers. Returns whether this changed anything.
 
         Raises UserError if the number is out of range.
         """

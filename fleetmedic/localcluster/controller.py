@@ -67,7 +67,7 @@ class Controller:
         self._inventory_timer = IntervalTimer(INVENTORY_SECONDS)
 
     def tick(self, now: float) -> float:
-        """Run one pass of the loop; returns the seconds until the next one."""
+        """Run one pass of the reconciliation loop. Returns the seconds until the next pass."""
         if self._inventory_timer.due(now):
             self._take_inventory(now)
         busy = self._attempts.watch(now)

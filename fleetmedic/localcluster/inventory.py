@@ -26,7 +26,7 @@ class InventoryNode:
 
 
 class Inventory:
-    """Lists nodes and GPUs from the hardware directory, or this host if there is none."""
+    """Lists nodes and GPUs from the hardware directory; without this directory, lists this host only."""
 
     def __init__(
         self, hardware_dir: Path | None, procfs: Path = Path("/proc"), sysfs: Path = Path("/sys")

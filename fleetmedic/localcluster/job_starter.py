@@ -40,7 +40,7 @@ class JobStarter:
         self._prepared = False
 
     def advance(self, now: float) -> bool:
-        """Check each waiting job once, oldest first; returns whether an attempt was prepared.
+        """Check each waiting job once, oldest first. Returns whether an attempt of a job was prepared.
 
         The caller then starts the attempt. A job that does not fit blocks no other job.
         """

@@ -26,7 +26,7 @@ STALE_SECONDS = 5.0
 
 
 def open_cluster(state: Path) -> LocalCluster:
-    """Return the embedded cluster of the stack in this state directory. Raises UserError if there is none."""
+    """Return the embedded cluster of the stack in this state directory. Raises UserError if missing."""
     if not (state / "cluster" / "cluster.db").exists():
         raise UserError(
             f"{state} has no embedded cluster. Run `fleetmedic up{stack_options(state)}`, or select "
@@ -36,8 +36,7 @@ def open_cluster(state: Path) -> LocalCluster:
 
 
 def checked_name(text: str, what: str) -> str:
-    """Return the string if it is a valid name. Raises UserError with a message that starts with
-    `what`."""
+    """Return a valid job name unchanged. Raises UserError with a message that starts with `what`."""
     if not valid_name(text):
         raise UserError(
             f"{what}: expected letters, digits, '.', '_' and '-', starting with a letter or digit, "

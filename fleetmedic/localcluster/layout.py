@@ -33,7 +33,7 @@ class Layout:
         return self.state / "hardware"
 
     def attempt(self, job_id: str, n: int) -> Path:
-        """Return the directory of one attempt."""
+        """Return the directory of one attempt of a job."""
         return views.attempt_dir(self.cluster, job_id, n)
 
     def replica(self, workload: str, n: int) -> Path:
@@ -49,7 +49,10 @@ class Layout:
         return self.state / "progress" / node
 
     def write_order(self, job_id: str, n: int, spec: JobSpec, place: Placement) -> Path:
-        """Create an attempt's directory and the order.json for its shim; returns the directory."""
+        """Create an attempt's directory with order.json (command and environment) for its shim.
+
+        Returns it.
+        """
         folder = self.attempt(job_id, n)
         checkpoints = views.checkpoint_dir(self.cluster, job_id, spec)
         for needed in (folder, checkpoints, self.progress(place.node)):
@@ -90,7 +93,7 @@ class Layout:
                 continue  # missing or invalid file: nothing to correct
 
     def drop_progress(self, node: str, job_id: str) -> None:
-        """Delete a job's progress files on a node that the job has left."""
+        """Delete the progress files of a job on a node that the job has left."""
         for path in self._reports(node, job_id):
             try:
                 path.unlink()

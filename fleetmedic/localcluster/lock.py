@@ -31,7 +31,7 @@ class Instant:
 
     @classmethod
     def now(cls) -> Instant:
-        """Return the current time on this host."""
+        """Return the current instant on this host."""
         try:
             boot = _BOOT_ID.read_text(encoding="ascii").strip()
         except OSError:
@@ -104,5 +104,5 @@ def request_lock_in_store(
 
 
 def _plain(text: str) -> str:
-    """Shorten the string and replace characters that cannot be encoded as UTF-8."""
+    """Shorten a string for the lock entry and replace characters that cannot be encoded as UTF-8."""
     return text[:MAX_TEXT].encode(errors="replace").decode()

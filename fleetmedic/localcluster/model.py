@@ -10,7 +10,7 @@ from fleetmedic.kernel.errors import UserError
 
 
 class Conflict(UserError):  # noqa: N818 - the name in every cluster adapter
-    """Another owner has quarantined the target, or the op_id was used for a different operation."""
+    """Another user or program quarantined the target, or the op_id was used for a different operation."""
 
 
 class JobState(StrEnum):
@@ -26,7 +26,7 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Return whether the state is final."""
+        """Return whether the job has ended, so that its state is final."""
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 

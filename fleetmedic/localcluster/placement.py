@@ -20,7 +20,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class NoPlacement:
-    """The result if no node fits now. `text` is the reason."""
+    """The result if no node has enough free GPUs for the job now. `text` is the reason."""
 
     text: str
 
@@ -55,7 +55,7 @@ def select_gpus(
 
 
 def in_service(node: NodeView, excluded: frozenset[Target] = frozenset()) -> bool:
-    """Return whether jobs may be placed on a node."""
+    """Return whether the node is in service, so that jobs may be placed on it."""
     target = Target(TargetKind.NODE, node.name)
     return node.alive and node.quarantined is None and target not in excluded
 
@@ -73,7 +73,7 @@ def free_gpus(node: NodeView, excluded: frozenset[Target] = frozenset()) -> list
 
 
 def touches(node: str, gpus: tuple[int, ...], targets: Iterable[Target]) -> bool:
-    """Return whether one of the targets is one of these GPUs or their node."""
+    """Return whether the list of targets contains one of these GPUs or their node."""
     here = {Target(TargetKind.GPU, node, index) for index in gpus}
     here.add(Target(TargetKind.NODE, node))
     return not here.isdisjoint(targets)

@@ -36,8 +36,9 @@ class RecordedProcess:
 
     @property
     def alive(self) -> bool:
-        """Return whether the process still runs. Returns False for a zombie, and for a later
-        process with the same pid.
+        """Return whether the recorded process still runs.
+
+        Returns False for a zombie, and for a later process with the same pid.
         """
         return (
             self.start > 0
@@ -46,7 +47,7 @@ class RecordedProcess:
         )
 
     def send(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to the process, or to its process group. Returns False if the process is gone."""
+        """Send a signal to the recorded process or its process group. Returns False if it has exited."""
         if not self.alive:
             return False
         try:
@@ -103,16 +104,16 @@ class Launcher:
             )
 
     def starting(self, folder: Path) -> bool:
-        """Return whether a child of this process still runs for that directory."""
+        """Return whether this launcher has a child that still runs for the directory."""
         child = self._children.get(folder)
         return child is not None and child.poll() is None
 
     def failed(self, folder: Path) -> bool:
-        """Return whether a child for that directory exited without claiming it."""
+        """Return whether a child for the directory exited without claiming the directory."""
         return folder in self._failed
 
     def reap(self) -> None:
-        """Reap the children that have exited."""
+        """Reap the launcher's children that have exited."""
         ended = [folder for folder, child in self._children.items() if child.poll() is not None]
         for folder in ended:
             del self._children[folder]
@@ -121,12 +122,12 @@ class Launcher:
 
 
 def claimed(folder: Path) -> bool:
-    """Return whether a process has ever claimed the directory."""
+    """Return whether any process has claimed the directory so far."""
     return (folder / "lock").exists()
 
 
 def abandoned(folder: Path) -> bool:
-    """Return whether the process that claimed the directory has exited. False for 5 s after the claim."""
+    """Return whether the process that claimed the directory has exited. Always False in the first 5 s."""
     try:
         with (folder / "lock").open("rb") as lock:
             if time.time() - os.fstat(lock.fileno()).st_mtime < CLAIM_SECONDS:
@@ -140,7 +141,7 @@ def abandoned(folder: Path) -> bool:
 
 
 def read_started(folder: Path) -> Started | None:
-    """Return the process of the directory, None if it has not started."""
+    """Return the process that was started for the directory; None if it has not started."""
     raw = _read(folder / "started.json")
     if raw is None:
         return None
@@ -151,7 +152,7 @@ def read_started(folder: Path) -> Started | None:
 
 
 def read_exit(folder: Path) -> ExitStatus | None:
-    """Return the exit status of the command, None if it is not recorded."""
+    """Return the recorded exit status of the directory's command; None if it is not recorded."""
     raw = _read(folder / "exit.json")
     return None if raw is None else ExitStatus(raw["code"], raw["signal"])
 

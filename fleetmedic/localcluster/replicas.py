@@ -60,7 +60,7 @@ class Replica:
 
 
 class Replicas:
-    """The processes of one workload."""
+    """The processes of one workload: its gateway and its workers."""
 
     def __init__(
         self, store: Store, layout: Layout, launcher: Launcher, settings: PoolSettings
@@ -84,7 +84,7 @@ class Replicas:
             )
 
     def tick(self, now: float) -> None:
-        """Reconcile the running processes with the desired number."""
+        """Start or stop replicas until their number equals the desired number."""
         replicas, workload = self._read_store()
         alive = [replica for replica in replicas if self._keep(replica, now)]
         self._stop_draining([r for r in alive if r.state == DRAINING], now)
@@ -166,7 +166,7 @@ class Replicas:
     # ---- ending
 
     def _stop_draining(self, draining: list[Replica], now: float) -> None:
-        """Send TERM when the gateway sends no more requests, and KILL after KILL_SECONDS."""
+        """Send TERM to a worker that gets no more requests from the gateway, and KILL after KILL_SECONDS."""
         for replica in draining:
             waited = now - replica.drain_at
             if replica.started is not None and waited >= QUIET_SECONDS:

@@ -1,4 +1,4 @@
-"""The retry policy of the embedded cluster: what happens to a job whose attempt has ended. Pure functions.
+"""The retry policy of the embedded cluster: decides about a job whose attempt has ended. Pure functions.
 
 Only this module decides about retries and about marks on GPUs. A failure is retried on the same GPUs after 2 s,
 then after 10 s, then on other GPUs; after that the job has failed. If the cluster or a GPU caused the end, it
@@ -49,7 +49,7 @@ class JobReason(StrEnum):
 
 
 class Stop(StrEnum):
-    """The reason why the cluster itself ended an attempt."""
+    """The reason why the cluster itself ended an attempt of a job."""
 
     RESTART = "restart"
     FAIL = "fail"
@@ -113,7 +113,7 @@ class RetryDecision:
 
 
 def after_exit(ended: Ended, now: float) -> RetryDecision:
-    """Return what happens to a job whose attempt has ended."""
+    """Return the retry decision for a job whose attempt has ended."""
     if ended.stop is not None:
         return _after_stop(ended, ended.stop, now)
     if ended.exit.code == 0:
@@ -185,8 +185,7 @@ def _after_stop(ended: Ended, stop: Stop, now: float) -> RetryDecision:
 
 
 def _after_gpu(ended: Ended, now: float) -> RetryDecision:
-    """Return what happens to a job after the failure of a GPU: the job waits until it is known
-    whether the GPU recovers."""
+    """Return the retry decision after the failure of a GPU: wait until it is known whether the GPU recovers."""
     names = ", ".join(map(str, ended.unresponsive))
     text = (
         f"GPU {names} does not answer a probe; retry after {IN_PLACE_DELAYS[0]:g} s, on other GPUs "
@@ -197,7 +196,7 @@ def _after_gpu(ended: Ended, now: float) -> RetryDecision:
 
 
 class RetryStep(StrEnum):
-    """What a RETRYING job does next."""
+    """The next step of a RETRYING job: start, wait or move."""
 
     WAIT = "wait"
     START = "start"

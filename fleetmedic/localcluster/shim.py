@@ -56,7 +56,7 @@ def write_whole(path: str, value: object) -> None:
 
 
 def claim(folder: str) -> bool:
-    """Claim FOLDER for this process; returns False if a process has claimed it before."""
+    """Claim FOLDER for this process. Returns False if another process has claimed FOLDER before."""
     try:
         lock = os.open(f"{folder}/lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -66,7 +66,7 @@ def claim(folder: str) -> bool:
 
 
 def _run_command(order: dict[str, object], gate: int, output: int) -> None:
-    """Wait for the gate in the child process, then execute the command. Does not return."""
+    """In the child process: wait until the parent allows the start, then execute the command."""
     os.setpgid(0, 0)
     for number in (*FORWARDED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -177,7 +177,7 @@ def _drain(output: int, log: Log) -> None:
 
 
 def main(folder: str) -> int:
-    """Run the order in FOLDER once; returns 75 if FOLDER was claimed before."""
+    """Run the command in FOLDER/order.json once. Returns 75 if FOLDER was claimed before."""
     if not claim(folder):
         return ALREADY_CLAIMED
     with open(f"{folder}/order.json") as file:  # noqa: PTH123

@@ -123,7 +123,7 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Open a read transaction with a consistent view."""
+        """Open a read transaction, which sees a consistent state of the store."""
         with self._transaction("BEGIN") as db:
             yield db
 
@@ -142,6 +142,6 @@ class Store:
             self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Close the database file."""
+        """Close the store's database file."""
         with self._lock:
             self._db.close()

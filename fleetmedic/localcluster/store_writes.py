@@ -14,7 +14,7 @@ from fleetmedic.localcluster.retry import JobReason
 
 
 def recorded_answer(db: sqlite3.Connection, op_id: str, verb: str, about: str) -> str | None:
-    """Return the recorded result of an operation, None if the operation is new.
+    """Return the recorded result of a client's operation; None if the op_id is new.
 
     Raises Conflict if the op_id was used for a different operation.
     """
@@ -32,7 +32,7 @@ def recorded_answer(db: sqlite3.Connection, op_id: str, verb: str, about: str) -
 def record_operation(
     db: sqlite3.Connection, op_id: str, verb: str, about: str, answer: str, now: float
 ) -> None:
-    """Record an operation and its result."""
+    """Record a client's operation and its result under its op_id."""
     db.execute("INSERT INTO ops VALUES (?, ?, ?, ?, ?)", (op_id, verb, about, answer, now))
 
 
@@ -55,13 +55,13 @@ def write_inventory(db: sqlite3.Connection, found: Iterable[InventoryNode]) -> N
 
 
 def set_job(db: sqlite3.Connection, job_id: str, **values: Any) -> None:
-    """Set columns of a job."""
+    """Set columns of a job's row in the store."""
     columns = ", ".join(f"{name} = ?" for name in values)
     db.execute(f"UPDATE jobs SET {columns} WHERE id = ?", (*values.values(), job_id))  # noqa: S608
 
 
 def set_attempt(db: sqlite3.Connection, job_id: str, n: int, **values: Any) -> None:
-    """Set columns of an attempt."""
+    """Set columns of an attempt's row in the store."""
     columns = ", ".join(f"{name} = ?" for name in values)
     db.execute(
         f"UPDATE attempts SET {columns} WHERE job_id = ? AND n = ?",  # noqa: S608
@@ -118,5 +118,5 @@ def clear_exclusions(db: sqlite3.Connection, target: Target) -> None:
 
 
 def gpu_targets(node: str, gpus: Iterable[int]) -> list[Target]:
-    """Return GPUs of a node as targets."""
+    """Return a node's GPUs as targets such as gpu/NODE/3."""
     return [Target(TargetKind.GPU, node, index) for index in gpus]

@@ -26,7 +26,7 @@ LOG_NAME = "output.log"
 
 
 def attempt_dir(folder: Path, job_id: str, attempt: int) -> Path:
-    """Return the directory with an attempt's order, pids, exit status and output."""
+    """Return an attempt's directory, with its command and environment, pids, exit status and output."""
     return folder / "jobs" / job_id / f"attempt-{attempt}"
 
 
@@ -48,7 +48,7 @@ def write_spec(spec: JobSpec) -> str:
 
 
 def nodes(db: sqlite3.Connection) -> list[NodeView]:
-    """Return all known nodes, sorted by name."""
+    """Return all nodes in the store, sorted by name."""
     quarantines = {
         row["target"]: Quarantine(row["owner"], row["reason"], row["at"], row["op_id"])
         for row in db.execute("SELECT * FROM quarantines")
@@ -113,7 +113,7 @@ _ALL_JOBS = (
 
 
 def jobs(db: sqlite3.Connection, folder: Path, job_id: str | None = None) -> list[JobView]:
-    """Return one job, or all jobs that have not ended and the 500 that ended last, oldest first."""
+    """Return one job, or all unfinished jobs and the 500 jobs that ended last, oldest first."""
     ops: dict[str, list[Any]] = {}
     which, values = ("WHERE job_id = ?", (job_id,)) if job_id else ("", ())
     for row in db.execute(f"SELECT * FROM job_ops {which} ORDER BY at", values):  # noqa: S608
@@ -151,6 +151,6 @@ def _job(row: sqlite3.Row, folder: Path, ops: list[Any]) -> JobView:
 
 
 def workload(db: sqlite3.Connection, name: str) -> WorkloadView | None:
-    """Return one workload, or None."""
+    """Return one workload; None if it does not exist."""
     row = db.execute("SELECT * FROM workloads WHERE name = ?", (name,)).fetchone()
     return WorkloadView(**dict(row)) if row else None

@@ -51,7 +51,7 @@ class Pipeline:
         self._update(records, backlog, success=True)
 
     def close(self) -> None:
-        """Report the end of the process. The series remain, because another run is expected."""
+        """Report the end of the pipeline's process. Its series remain, because another run is expected."""
         with self._sender.state:
             self._state["running"] = False
         self._sender.changed(at_once=True)

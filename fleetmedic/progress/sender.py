@@ -39,7 +39,7 @@ class Sender:
         self.on = bool(self._path or self._address)
 
     def before(self) -> dict[str, object]:
-        """Return the report of an earlier process from the file; empty if there is none."""
+        """Return the report of an earlier process from the report file; empty without a report."""
         if not self._path:
             return {}
         try:
@@ -51,7 +51,7 @@ class Sender:
         return found if isinstance(found, dict) else {}
 
     def send(self, report: dict[str, object]) -> None:
-        """Send the report, with the identity of this process, completely or not at all."""
+        """Send the report with the identity of this process. A report is sent completely or not at all."""
         if not self.on:
             return
         try:
@@ -74,7 +74,10 @@ class Sender:
         return {"pid": pid, "pid_ns": namespace, "pid_start": began}
 
     def _over_socket(self, data: bytes) -> None:
-        """Send to the socket, which is opened by name each time, so that a restarted exporter is found."""
+        """Send the report to the socket.
+
+        It is opened by name each time, so that a restarted exporter is found.
+        """
         if len(data) > MAX_DATAGRAM:
             return
         try:
@@ -85,7 +88,7 @@ class Sender:
             return
 
     def _into_file(self, text: str, *, training: bool) -> None:
-        """Write the file atomically.
+        """Write the report file atomically.
 
         Other users may write to the directory, so their links and pipes are not opened.
         """
@@ -119,14 +122,14 @@ class ThrottledSender:
         _THROTTLED.add(self)
 
     def renew(self) -> None:
-        """Reinitialise after a fork. A forked process inherits held locks but no threads."""
+        """Reinitialise the sender after a fork: the new process inherits held locks, but no threads."""
         self.state = threading.Lock()  # protects the data that `report` reads
         self._sending = threading.Lock()
         self._changed = threading.Event()
         self._runs = False
 
     def changed(self, *, at_once: bool = False) -> None:
-        """Send the report because it has changed: immediately, or within MIN_SECONDS."""
+        """Send the changed report: immediately, or within MIN_SECONDS."""
         if not self._sender.on:
             return
         if at_once or not 0 <= time.monotonic() - self._sent < MIN_SECONDS:

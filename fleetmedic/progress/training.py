@@ -109,7 +109,7 @@ class Progress:
             return
 
     def close(self) -> None:
-        """Report the end of the job."""
+        """Report the end of the training job."""
         self._state["running"] = False
         self._write()
 

@@ -51,11 +51,11 @@ class Apt:
             ]
 
     def update(self) -> str:
-        """Download the package lists of the sources. Returns apt's stderr."""
+        """Download the package lists of the apt sources. Returns apt's stderr."""
         return self.run("apt-get", "-qq", "update").stderr
 
     def offers(self, package: str) -> bool:
-        """Return whether a source provides the package's file, not only its name."""
+        """Return whether an apt source provides the package's file, not only its name."""
         shown = self.run("apt-cache", "show", "--no-all-versions", package)
         return shown.returncode == 0 and "\nFilename:" in f"\n{shown.stdout}"
 
@@ -84,7 +84,7 @@ class Apt:
     def run(
         self, program: str, *arguments: str, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of TOOLS. apt's programs use the private state."""
+        """Run one of the programs in TOOLS. apt's programs use the private state directory."""
         options = self._options if program.startswith("apt") else []
         return subprocess.run(
             [program, *options, *arguments],

@@ -46,7 +46,7 @@ _OVERLAY = 'mount -t overlay overlay -o lowerdir="$0":/usr/share /usr/share && e
 
 
 def find(name: str) -> Path | None:
-    """Return the path of a program, or None if it is not found.
+    """Return the path of a program such as promtool, or None if the program is not found.
 
     The name is prometheus, promtool, alertmanager, amtool, node_exporter, or a later release of
     one. Raises UserError if a configured path is another program.

@@ -240,7 +240,7 @@ def logs(stack: StackLocation, name: str | None, go_on: bool, count: int) -> Non
 
 
 def _stay(options: StackOptions) -> None:
-    """Run the stack in this process until Ctrl-C or SIGTERM."""
+    """Run the stack in the foreground until Ctrl-C or SIGTERM."""
     stack = Stack(options)
     previous = {
         number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)

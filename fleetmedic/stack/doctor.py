@@ -42,7 +42,7 @@ _LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. Only `missing` makes the exit code 1. `cure` is the fix."""
+    """The result of one check of this machine. Only `missing` makes the exit code 1. `cure` is the fix."""
 
     name: str
     verdict: Literal["ok", "missing", "note"]
@@ -90,7 +90,7 @@ def _lines(found: list[CheckResult]) -> Iterator[str]:
 
 
 def examine(stack: StackLocation) -> list[CheckResult]:
-    """Check whether that stack can start on this machine, and return the results. Nothing is changed."""
+    """Check whether a stack with these options can start on this machine. Changes nothing."""
     looks: tuple[Callable[[], CheckResult], ...] = (
         _python,
         _libraries,

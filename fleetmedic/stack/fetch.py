@@ -50,12 +50,12 @@ def parts_dir() -> Path:
 
 
 def unpacked() -> bool:
-    """Return whether an earlier download is complete."""
+    """Return whether the programs were downloaded and unpacked completely before."""
     return (parts_dir() / "parts.json").is_file()
 
 
 def missing_packages() -> list[str]:
-    """Return the packages that an earlier version did not request; empty before the first download."""
+    """Return the packages that an earlier fleetmedic version did not download; empty before any download."""
     if not unpacked():
         return []
     try:
@@ -118,7 +118,7 @@ class _Download:
         self._report = report
 
     def into(self, folder: Path) -> None:
-        """Download and unpack, then move the result to `folder`/root atomically."""
+        """Download and unpack the packages, then move the result to `folder`/root atomically."""
         self._report("reading the package lists of this machine's apt sources (20 to 40 MB)")
         complaint = self._apt.update()
         packages = self._packages()

@@ -170,7 +170,7 @@ def generate_series(
 
 
 class _FaultLookup:
-    """Looks up the fault of a GPU at a given time."""
+    """Returns the generated fault of a GPU at a given time."""
 
     def __init__(self, faults: Sequence[PastFault]) -> None:
         self._by_gpu: dict[tuple[str, int], list[PastFault]] = {}

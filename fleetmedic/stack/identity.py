@@ -33,7 +33,7 @@ def own_identity() -> Identity:
 
 
 def alive(who: Identity | None) -> bool:
-    """Return whether exactly this process still runs."""
+    """Return whether the process with this pid and start time still runs."""
     return who is not None and identity(who[0]) == who
 
 
@@ -52,7 +52,7 @@ class Mark:
 
     @classmethod
     def parse(cls, text: str) -> Mark:
-        """Parse the output of `str()`. Raises ValueError for anything else."""
+        """Parse a stack identifier as formatted by `str()`. Raises ValueError if it is invalid."""
         pid, start, stack = (int(part) for part in text.split(":"))
         return cls((pid, start), stack)
 

@@ -48,7 +48,7 @@ MARK = ".fleetmedic.lock"
 
 
 class Stack:
-    """The processes of one state directory.
+    """The processes of one stack, whose state is in one directory.
 
     Call prepare, start, wait_ready, and finally stop. A method that fails for an external reason
     raises UserError with the fix.
@@ -100,7 +100,7 @@ class Stack:
         self._save()
 
     def start(self) -> None:
-        """Start every process, without waiting until it is ready."""
+        """Start every process of the stack, without waiting until it is ready."""
         self._running().start()
 
     def wait_ready(self, timeout: float, report: Report | None = None) -> None:
@@ -126,7 +126,7 @@ class Stack:
                 time.sleep(LOOK_SECONDS)
 
     def stop(self) -> None:
-        """Stop everything, jobs included, and unlock the directory. Can be called at any time."""
+        """Stop all processes and jobs of the stack, and unlock its directory. Can be called at any time."""
         self._stopped.set()
         if self._supervisor is not None:
             self._supervisor.stop()
@@ -137,7 +137,7 @@ class Stack:
             self._lock = None
 
     def stop_one(self, name: str) -> None:
-        """Stop one process without restart. Raises UserError for an unknown name."""
+        """Stop one process of the stack, and do not restart it. Raises UserError for an unknown name."""
         supervisor = self._running()
         if name not in supervisor.children:
             raise UserError(
@@ -146,11 +146,11 @@ class Stack:
         supervisor.stop_one(name)
 
     def start_one(self, name: str) -> None:
-        """Start a process that `stop_one` stopped."""
+        """Start a process of the stack that `stop_one` stopped."""
         self._running().start_one(name)
 
     def watch(self) -> None:
-        """Block until `stop` is called or this process is interrupted."""
+        """Wait until `stop` is called or this process is interrupted."""
         while not self._stopped.wait(1.0):
             pass
 
@@ -163,7 +163,7 @@ class Stack:
         return self.plan.urls()
 
     def children(self) -> dict[str, ServiceProcess]:
-        """Return the state of each process by name."""
+        """Return the state of each process of the stack, by name."""
         return self._running().children
 
     def _running(self) -> ServiceSupervisor:

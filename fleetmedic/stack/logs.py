@@ -26,7 +26,7 @@ def open_log(log: Path) -> BinaryIO:
 
 
 def bound_log(log: Path, limit: int = MAX_BYTES) -> None:
-    """Copy a log larger than `limit` to NAME.log.1 and truncate it. Its writer keeps it open."""
+    """Copy a log larger than `limit` to NAME.log.1 and truncate it. The writer keeps the file open."""
     try:
         if log.stat().st_size > limit:
             shutil.copyfile(log, log.with_name(log.name + ".1"))
@@ -50,7 +50,7 @@ def last_lines(log: Path, count: int) -> list[str]:
 
 
 def follow(log: Path, poll_seconds: float = 0.2) -> Iterator[str]:
-    """Yield new text as it is written. Restart at the beginning if the file is truncated."""
+    """Yield new text of a log as it is written. Continues at the start if the file is truncated."""
     position = log.stat().st_size if log.exists() else 0
     while True:
         size = log.stat().st_size if log.exists() else 0

@@ -81,7 +81,7 @@ PARTS: Mapping[str, NewerRelease] = {
 
 
 def path(part: str) -> Path:
-    """Return the path of a program after its release is unpacked."""
+    """Return the path that a program has after its release is unpacked."""
     release = PARTS[part]
     return parts_dir() / release.name / release.programs[part]
 

@@ -1,4 +1,4 @@
-"""Keep the processes of a stack running: start them, restart them with back-off, stop them.
+"""Keep the processes of a stack running: start, restart with back-off, and stop the processes.
 
 One thread starts every child, because the kernel's parent-death signal depends on the thread that
 started the child. The children get SIGTERM if this process exits for any reason. The reaper then
@@ -90,7 +90,7 @@ class ServiceSupervisor:
         self.on_change: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Start the reaper, then the services in order."""
+        """Start the reaper process, then the services in order."""
         (self._state / "logs").mkdir(parents=True, exist_ok=True)
         self._reaper = subprocess.Popen(
             [
@@ -111,7 +111,7 @@ class ServiceSupervisor:
         self._thread.start()
 
     def stop_one(self, name: str) -> None:
-        """Stop one service without restart."""
+        """Stop one service, and do not restart it."""
         self._want(name, wanted=False)
 
     def start_one(self, name: str) -> None:

@@ -29,7 +29,7 @@ DOWN = "down"
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """The status of one process. `trouble` is the reason why it is not ready, None if it is.
+    """The status of one process. `trouble` is the reason why the process is not ready; None if it is ready.
 
     `uptime` is in seconds. `pid` and `uptime` are None if the process is down.
     """
@@ -43,14 +43,14 @@ class ProcessStatus:
 
     @property
     def state(self) -> str:
-        """Return `healthy`, `not ready` or `down`."""
+        """Return the state of a process: `healthy`, `not ready` or `down`."""
         if self.trouble is None:
             return "healthy"
         return DOWN if self.trouble == DOWN else "not ready"
 
     @property
     def reason(self) -> str:
-        """Return the reason why a process is not ready, or where to find it; empty if healthy."""
+        """Return the reason why the process is not ready, or the command that shows it; empty if healthy."""
         if self.trouble == DOWN:
             return f"see `fleetmedic up logs {self.name}`"
         return clean(self.trouble or "")
@@ -100,7 +100,7 @@ def use_plain_output() -> bool:
 
 
 def lines(rows: Iterable[ProcessStatus]) -> list[str]:
-    """Return the status as one line for each process."""
+    """Return the status of the stack as one line for each process."""
     return [
         f"{row.name:<16} {row.state:<10} pid {row.pid or '-':<8} up {_age(row.uptime):<8} "
         f"{_size(row.memory):>7}  {row.url or ''}  {row.reason}".rstrip()
@@ -109,7 +109,7 @@ def lines(rows: Iterable[ProcessStatus]) -> list[str]:
 
 
 def table(rows: Iterable[ProcessStatus], title: str) -> Table:
-    """Return the status as a rich table."""
+    """Return the status of the stack as a rich table."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -138,7 +138,7 @@ def table(rows: Iterable[ProcessStatus], title: str) -> Table:
 
 
 def title(stack: StackFile, state: Path) -> str:
-    """Return the title of the table."""
+    """Return the title of the status table."""
     kind = "SIMULATED GPUs" if stack.simulated else "real GPUs"
     return f"fleetmedic, cluster {stack.cluster}, {kind}, state directory {state}"
 

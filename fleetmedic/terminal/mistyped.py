@@ -21,7 +21,7 @@ _SAME = {"start": "up", "stop": "up down"}
 
 
 def advice(error: click.UsageError, words: Sequence[str]) -> str:
-    """Return the sentence for a usage error of the command line `words`; empty if there is none."""
+    """Return the hint for a usage error of the command line `words`; empty if no hint applies."""
     if error.ctx is None or getattr(error, "possibilities", None):
         return ""
     if isinstance(error, click.NoSuchOption):

@@ -49,7 +49,7 @@ def rows(
 
 
 def clean(text: str) -> str:
-    """Return untrusted text on one line, without control characters."""
+    """Return an untrusted text as one line without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

@@ -42,11 +42,11 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The result of one observation of a step.
+    """The result of one check whether a step's effect is present.
 
-    If `over` is true, the step has ended: successfully if `ok` is true, otherwise with a failure.
-    If `over` is false, `text` says what is still missing. `passed` is the result of the tests, or
-    None if there is no result.
+    If `over` is true, the step has ended: successfully if `ok` is true, otherwise with a failure. If
+    `over` is false, `text` describes the part of the effect that is still missing. `passed` is the
+    result of the tests, or None if there is no result.
     """
 
     over: bool
@@ -65,9 +65,15 @@ class Action(Protocol):
     def disruptive(self) -> bool: ...
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
-        """Check whether the action's effect is present. Raises ClusterError if the check is not possible."""
+        """Check whether the action's effect is present on the target.
+
+        Raises ClusterError if this check fails.
+        """
         ...
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Cause the effect. Calling it again for the same step changes nothing. Raises ClusterError."""
+        """Cause the action's effect on the cluster. A repeated call for the same step changes nothing.
+
+        Raises ClusterError.
+        """
         ...

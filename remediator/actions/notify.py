@@ -27,4 +27,4 @@ class Notify:
         return Observation(True, f"Notification queued: {body['text']}")
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Do nothing: the outbox sends the message."""
+        """Do nothing here, because the outbox sends the notification."""

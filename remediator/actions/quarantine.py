@@ -1,6 +1,6 @@
 """Implement the actions that quarantine a GPU or a node, so that the target gets no new jobs.
 
-Running jobs continue. Quarantines of other owners are not changed.
+Running jobs continue. Quarantines by other users or programs are not changed.
 """
 
 from __future__ import annotations

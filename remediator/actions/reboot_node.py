@@ -1,4 +1,7 @@
-"""Implement the action that reboots a node. The action `verify` checks later whether this repaired it."""
+"""Implement the action that reboots a node.
+
+The action `verify` checks later whether the reboot repaired the node.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Implement the action that resets a GPU. The action `verify` checks later whether this repaired it."""
+"""Implement the action that resets a GPU.
+
+The action `verify` checks later whether the reset repaired the GPU.
+"""
 
 from __future__ import annotations
 

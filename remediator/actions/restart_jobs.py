@@ -19,8 +19,8 @@ PATIENCE = 10.0
 class RestartJobs:
     """The action `restart_jobs`.
 
-    It is done when each job has ended, runs elsewhere, or has left the target and waits for
-    capacity. The repair therefore does not depend on free capacity elsewhere.
+    The action is done when each job has ended, runs elsewhere, or has left the target and waits for
+    capacity. So the repair of the target does not depend on free capacity elsewhere.
     """
 
     name: str = "restart_jobs"

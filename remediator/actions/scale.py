@@ -11,8 +11,9 @@ from remediator.crash_points import effect
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The action `scale`. It is done when the cluster has accepted the new number of replicas,
-    before they are ready.
+    """The action `scale`.
+
+    It is done when the cluster has accepted the new number; the new replicas may not be ready yet.
     """
 
     name: str = "scale"

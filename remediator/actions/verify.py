@@ -79,4 +79,4 @@ class Verify:
         return Observation(True, text, passed=True)
 
     async def act(self, step: Step, tools: Tools) -> None:
-        """Do nothing: `observe` runs the tests."""
+        """Do nothing here, because `observe` runs the tests."""

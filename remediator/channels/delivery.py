@@ -30,8 +30,7 @@ _TOKEN_MARGIN = 300.0  # seconds: WeChat's token is renewed this long before it 
 
 
 class NotDelivered(Exception):  # noqa: N818
-    """The message was not delivered. The message is one sentence; `again` says whether a retry can
-    help."""
+    """The exception for a message that was not delivered. `again`: a retry can help."""
 
     def __init__(self, sentence: str, *, again: bool) -> None:
         super().__init__(sentence)

@@ -99,7 +99,7 @@ def title(group: ChannelAlertGroup) -> str:
 
 
 def done(alert: ChannelAlert) -> str:
-    """Return a sentence about the automatic action for an alert."""
+    """Return a sentence about the automatic action that an alert starts."""
     playbook = alert.annotations.get("playbook", "")
     if playbook in ("", "none", "notify-only"):
         return "No automatic action."
@@ -131,7 +131,7 @@ class Templates:
         self._environment.filters |= {"line": line, "markdown": markdown}
 
     def parse(self, text: str, where: str) -> jinja2.Template:
-        """Return the parsed template. Raises UserError with file and line."""
+        """Return the parsed channel template. Raises UserError with file and line."""
         try:
             return self._environment.from_string(text)
         except jinja2.TemplateSyntaxError as error:
@@ -141,7 +141,7 @@ class Templates:
 def fill(
     template: jinja2.Template, group: ChannelAlertGroup, where: str, signature: Signature
 ) -> bytes:
-    """Render the message as UTF-8.
+    """Render the message for a channel as UTF-8.
 
     Raises UserError if the template uses an undefined name or the message is too large.
     """

@@ -35,7 +35,7 @@ class Capability(StrEnum):
 
 
 class ClusterError(Exception):
-    """The cluster failed an operation or a query. The message is one sentence.
+    """The exception for a failed operation or query of the cluster. The message is one sentence.
 
     `transient`: the same call may succeed later.
     """
@@ -48,11 +48,11 @@ class ClusterError(Exception):
 
 
 class Unsupported(ClusterError):  # noqa: N818 - a word of the domain
-    """The cluster does not support the operation."""
+    """The exception for an operation that the cluster does not support."""
 
 
 class QuarantineConflict(ClusterError):  # noqa: N818 - a word of the domain
-    """The target is quarantined by another owner, and only that owner can release it."""
+    """The exception for a target that another user or program quarantined. Only they can release it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class NodeFacts:
     pool: str = "default"
 
     def gpu(self, index: int) -> GpuFacts | None:
-        """Return the GPU with that index, or None."""
+        """Return the node's GPU with this index; None if the node has no such GPU."""
         return next((gpu for gpu in self.gpus if gpu.index == index), None)
 
 
@@ -174,18 +174,18 @@ class Cluster(Protocol):
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
         """Quarantine a target, so that it gets no new jobs. Running jobs continue.
 
-        Raises QuarantineConflict if another owner has quarantined it.
+        Raises QuarantineConflict if another user or program quarantined the target.
         """
         self._lacks("quarantine")
 
     async def quarantined(self, target: Target) -> QuarantineFacts | None:
-        """Return the quarantine of exactly this target, by any owner; None if there is none."""
+        """Return the quarantine of exactly this target, by any owner; None if not quarantined."""
         self._lacks("report quarantines")
 
     async def release(self, target: Target, *, op_id: str, owner: str) -> None:
-        """Release a quarantine. Does nothing if there is none.
+        """Release the quarantine of a target. Does nothing if the target is not quarantined.
 
-        Raises QuarantineConflict if another owner has quarantined the target.
+        Raises QuarantineConflict if another user or program quarantined the target.
         """
         self._lacks("release a quarantine")
 
@@ -229,7 +229,7 @@ class Cluster(Protocol):
         self._lacks("fail a job")
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
-        """Reset a GPU. `probe` checks later whether this repaired it.
+        """Reset a GPU. A later `probe` checks whether the reset repaired the GPU.
 
         Raises a transient ClusterError if a job holds the GPU.
         """
@@ -255,7 +255,7 @@ class Cluster(Protocol):
         self._lacks("test a GPU")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
-        """Set the number of replicas. Raises ClusterError if it is outside the workload's limits."""
+        """Set a workload's number of replicas. Raises ClusterError for a number outside the limits."""
         self._lacks("scale a workload")
 
     async def workload(self, name: str) -> WorkloadFacts | None:
@@ -267,15 +267,15 @@ class Cluster(Protocol):
     ) -> InstanceLock:
         """Acquire or renew the cluster's lock for an installation, in one atomic step in the cluster's store.
 
-        The request succeeds if the lock is free, already belongs to this installation, or was not renewed for
-        `ttl` seconds by the store's clock. With a reason in `take_over` it always succeeds. Returns the holder
-        after the request; compare its `installation` with your own id. There is no op_id, because a repeated
-        call only renews the lock.
+        The request succeeds if the lock is free, already belongs to this installation, or was not
+        renewed for `ttl` seconds by the store's clock. With a reason in `take_over` it always succeeds.
+        Returns the holder after the request; compare its `installation` with your own id. The call needs
+        no op_id, because a repeated call only renews the lock.
         """
         self._lacks("lock itself for one remediator")
 
     async def close(self) -> None:
-        """Close open resources. The cluster cannot be used afterwards. Most adapters have nothing to close."""
+        """Close the adapter's open resources. The adapter cannot be used afterwards."""
         return
 
     def _lacks(self, verb: str) -> NoReturn:

@@ -14,7 +14,7 @@ LOOK_EVERY = 0.1
 
 
 async def burn_in(hardware: Hardware, node: str, index: int, seconds: float) -> ProbeResult:
-    """Run a GPU under full load for `seconds` and return whether it passed.
+    """Run a GPU under full load for `seconds`. Returns whether the GPU passed the test.
 
     A GPU that cannot be read has not passed.
     """
@@ -44,7 +44,7 @@ async def burn_in(hardware: Hardware, node: str, index: int, seconds: float) -> 
 
 
 def _complaint(state: GpuState) -> str:
-    """Describe the GPU's fault; empty if the GPU is healthy."""
+    """Return a description of the GPU's fault; empty if the GPU is healthy."""
     if state.healthy:
         return ""
     if state.lost:

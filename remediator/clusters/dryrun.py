@@ -27,7 +27,7 @@ from remediator.clusters.base import (
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An operation that was requested and recorded, but not executed."""
+    """An operation that the dry run recorded, but did not execute."""
 
     verb: str
     subject: str

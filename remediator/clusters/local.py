@@ -205,7 +205,10 @@ class LocalClusterAdapter(Cluster):
         return await _outside(lambda: call(self._open()))
 
     async def _order(self, call: Callable[[embedded.LocalCluster], object]) -> None:
-        """Send an order that the controller carries out. Raises ClusterError if the controller does not run."""
+        """Send a request to the embedded cluster's controller.
+
+        Raises ClusterError if the controller does not run.
+        """
 
         def send(client: embedded.LocalCluster) -> None:
             beat = client.heartbeat()
@@ -247,7 +250,7 @@ class LocalClusterAdapter(Cluster):
 
 
 async def _outside(call: Callable[[], T]) -> T:
-    """Run a blocking call in a thread, and convert its exceptions to ClusterError."""
+    """Run a blocking call of the cluster in a thread, and convert its exceptions to ClusterError."""
     try:
         return await asyncio.to_thread(call)
     except model.Conflict as error:

@@ -43,7 +43,7 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """An operation that was carried out: its name, the object, and its op_id."""
+    """An operation that the fake cluster executed: its name, the object, and its op_id."""
 
     verb: str
     subject: str
@@ -123,7 +123,7 @@ class MemoryCluster(Cluster):
 
     @property
     def effects(self) -> tuple[Effect, ...]:
-        """Return all operations that were carried out, oldest first."""
+        """Return all operations that the fake cluster executed, oldest first."""
         return tuple(self._effects)
 
     def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
@@ -134,7 +134,7 @@ class MemoryCluster(Cluster):
         self._place_waiting()
 
     def finish(self, job_id: str) -> None:
-        """Complete a job."""
+        """Mark a job of the fake cluster as completed."""
         self._end(self._jobs[job_id], "COMPLETED", "")
 
     def make_unhealthy(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
@@ -149,7 +149,7 @@ class MemoryCluster(Cluster):
         self._gpus(target)[0].uuid = uuid
 
     def set_alive(self, node: str, alive: bool) -> None:
-        """Set whether a node is up."""
+        """Set whether a node of the fake cluster is up."""
         self._nodes[node].alive = alive
 
     def add_workload(self, name: str, *, replicas: int, minimum: int, maximum: int) -> None:
@@ -300,7 +300,7 @@ class MemoryCluster(Cluster):
             self._need(Capability.GPU_QUARANTINE, "quarantine a single GPU")
 
     def _take(self, op_id: str, verb: str, subject: object) -> bool:
-        """Record an operation; returns whether it is new. Raises ClusterError for an op_id of another operation."""
+        """Record an operation and return whether it is new. Raises ClusterError for a reused op_id."""
         if op_id in self._taken and self._taken[op_id] != f"{verb} {subject}":
             raise ClusterError(f"the op_id {op_id!r} was already used for {self._taken[op_id]!r}.")
         new = op_id not in self._taken

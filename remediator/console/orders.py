@@ -137,7 +137,7 @@ def retry(remediator: RemediatorClient, incident: str, reason: str) -> None:
 def _about(
     remediator: RemediatorClient, identity: str, order: str, body: dict[str, str | bool]
 ) -> str:
-    """Send an order for an incident; returns the text of the response."""
+    """Send an operator's order about an incident to the remediator. Returns the text of the response."""
     try:
         return clean(remediator.order(f"/api/v1/incidents/{identity}/{order}", body))
     except LookupError:
@@ -149,7 +149,7 @@ def _about(
 def _identity(remediator: RemediatorClient, text: str) -> str:
     """Return the id of the incident. `text` is an incident id, or the target of an open incident.
 
-    Raises UserError if there is no such incident.
+    Raises UserError if this incident does not exist.
     """
     if _IDENTITY.fullmatch(text):
         return text

@@ -44,7 +44,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedire
 
 
 class TextResponse(msgspec.Struct, frozen=True):
-    """The response to an order."""
+    """The remediator's response to an operator's order."""
 
     text: str
 
@@ -92,7 +92,10 @@ class RemediatorClient:
         return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}", headers=headers))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, str | bool]) -> str:
-        """Send an order with the token; returns the text of the response. Raises UserError for status 404."""
+        """Send an operator's order with the token. Returns the text of the response.
+
+        Raises UserError for status 404.
+        """
         try:
             return self.order(path, body)
         except LookupError:
@@ -101,7 +104,10 @@ class RemediatorClient:
             ) from None
 
     def order(self, path: str, body: Mapping[str, str | bool]) -> str:
-        """Send an order with the token; returns the text of the response. Raises LookupError for status 404."""
+        """Send an operator's order with the token. Returns the text of the response.
+
+        Raises LookupError for status 404.
+        """
         return self._decode(self._send(path, body), TextResponse).text
 
     def _send(self, path: str, body: Mapping[str, str | bool]) -> bytes:

@@ -39,7 +39,7 @@ class PauseDoc(msgspec.Struct, frozen=True):
 
 
 class IncidentsResponse(msgspec.Struct, frozen=True):
-    """The response of /api/v1/incidents."""
+    """The response of the HTTP API to /api/v1/incidents."""
 
     incidents: list[IncidentDoc]
     pause: PauseDoc | None = None
@@ -56,7 +56,7 @@ class EventDoc(msgspec.Struct, frozen=True):
 
 
 class IncidentResponse(msgspec.Struct, frozen=True):
-    """The response of /api/v1/incidents/ID."""
+    """The response of the HTTP API to /api/v1/incidents/ID."""
 
     incident: IncidentDoc
     events: list[EventDoc] = []
@@ -64,7 +64,7 @@ class IncidentResponse(msgspec.Struct, frozen=True):
 
 
 class DecisionDoc(msgspec.Struct, frozen=True):
-    """One decision with its reason."""
+    """One decision of the remediator with its reason."""
 
     at: float
     reason: str
@@ -73,7 +73,7 @@ class DecisionDoc(msgspec.Struct, frozen=True):
 
 
 class WhyResponse(msgspec.Struct, frozen=True):
-    """The response of /api/v1/why."""
+    """The response of the HTTP API to /api/v1/why."""
 
     target: str
     decisions: list[DecisionDoc]

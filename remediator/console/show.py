@@ -32,7 +32,7 @@ class Paused(Protocol):
 
 
 def pause_line(pause: Paused | None) -> str | None:
-    """Return the line that says that the remediator is paused; None if it is not."""
+    """Return the line that says that the remediator is paused; None if it is not paused."""
     if pause is None:
         return None
     return clean(f"Paused by {pause.by} since {moment(pause.at)}: {pause.reason}")

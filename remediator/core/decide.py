@@ -52,7 +52,7 @@ def decide(case: Case) -> Decision:
 
 
 def _allowed(case: Case, decision: Decision) -> Decision:
-    """Return the decision, or a hold if the final check before its step would fail now.
+    """Return the decision, or a hold if the check right before the step would fail now.
 
     Without this hold, the step would be announced and withdrawn repeatedly, and no notification
     would be sent.
@@ -64,7 +64,7 @@ def _allowed(case: Case, decision: Decision) -> Decision:
 
 
 def _overridden(case: Case) -> bool:
-    """Return whether somebody else removed the remediator's quarantine of the target."""
+    """Return whether another user or program removed the remediator's quarantine of the target."""
     incident = case.incident
     return (
         case.facts.known
@@ -91,7 +91,7 @@ def _triaged(case: Case) -> Decision:
 
 
 def _untouched(case: Case) -> bool:
-    """Return whether the incident has taken no action except notifications."""
+    """Return whether the remediator has taken no action for the incident, except notifications."""
     told_only = all(run.step.action == "notify" for run in case.incident.counted_steps())
     return told_only and not case.incident.quarantined and case.facts.quarantine_owner != OWNER
 

@@ -12,7 +12,10 @@ from remediator.core.reasons import Reason, sentence
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One incident with all data that a decision may use. `now` is in Unix seconds."""
+    """The input of a decision: one incident with all data that the decision may use.
+
+    `now` is in Unix seconds.
+    """
 
     incident: Incident
     playbook: Playbook
@@ -28,7 +31,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Announce this step in the journal, then run it.
+    """Decision: announce this step in the journal, then run the step.
 
     `dead`: the target of the quarantine was already lost or hung.
     """
@@ -41,7 +44,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Change the incident's state, then decide again."""
+    """Decision: change the incident's state, then decide again."""
 
     state: IncidentState
     reason: Reason
@@ -52,8 +55,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Do not run the step now, because a guard blocks it. The next decision is at `until`, or when
-    new data arrives."""
+    """Decision: do not run the step now, because a guard blocks the step.
+
+    The next decision is at `until`, or when new data arrives.
+    """
 
     reason: Reason
     text: str = ""
@@ -63,15 +68,17 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing until `until` (Unix seconds), or until new data arrives."""
+    """Decision: do nothing until `until` (Unix seconds), or until new data arrives."""
 
     until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearse:
-    """Record the actions that the automation level does not allow. `texts` contains one description
-    for each action."""
+    """Decision: record the actions that the automation level does not allow.
+
+    `texts` contains one description for each action.
+    """
 
     actions: tuple[str, ...]
     reason: Reason
@@ -80,7 +87,7 @@ class Rehearse:
 
 @dataclass(frozen=True, slots=True)
 class Widen:
-    """Open an incident on the whole node. The new incident takes over this incident of a GPU."""
+    """Decision: open an incident for the whole node, which takes over this incident of a GPU."""
 
     text: str
 
@@ -89,7 +96,7 @@ Decision = Act | Move | Hold | Wait | Rehearse | Widen
 
 
 def held(verdict: Verdict) -> Hold:
-    """Convert a guard's verdict into a Hold."""
+    """Convert a guard's verdict into the decision Hold."""
     assert verdict.ruling is Ruling.HOLD  # noqa: S101 - refusals are handled by their callers
     text = verdict.text or sentence(verdict.reason)
     return Hold(verdict.reason, text, verdict.until, verdict.group)

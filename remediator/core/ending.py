@@ -22,7 +22,7 @@ def give_up(case: Case, reason: Reason, text: str = "") -> Decision:
 
 
 def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
-    """Return the step that notifies people of `occasion`.
+    """Return the step that sends the notification about `occasion`, such as `escalated`.
 
     None if people were already notified of it, or if the playbook does not notify.
     """
@@ -36,7 +36,7 @@ def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
 
 
 def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
-    """Return the next decision if the automation level does not allow the remaining steps.
+    """Return the next decision for an incident whose remaining steps the automation level does not allow.
 
     The decisions are, in this order: record the steps that are not allowed, notify people, and wait
     for an operator. When every alert is over, verify whether an operator repaired the target.

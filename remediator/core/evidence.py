@@ -1,6 +1,6 @@
 """Determine whether an incident's alerts are still active. Pure functions.
 
-An alert that Alertmanager lists is active. An alert that it does not list is over only if the
+An alert that Alertmanager lists is active. An alert that Alertmanager does not list is over only if the
 response is complete. An event (an XID, an ECC error) counts until the target's next repair. After a
 repair, a failed test is sufficient evidence for the next repair.
 """

@@ -40,7 +40,7 @@ class PoolFacts:
 
 @dataclass(frozen=True, slots=True)
 class SensorFacts:
-    """The health of the monitoring.
+    """The state of the monitoring: Watchdog, Prometheus and exporters.
 
     `watchdog_age` is the number of seconds since the last Watchdog alert. `prometheus`: Prometheus
     responds. `exporters_up` is the share of exporters that are up (0 to 1), None if unknown.
@@ -78,11 +78,12 @@ class Identity:
 class Stops:
     """The conditions that block actions on the target, as strings; an empty string means no block.
 
-    `pause`: who paused the remediator and why; `pause_group` identifies the pause.
-    `other_installation`: another remediator acts on this cluster. `storm`: too much of the pool is
-    reported unhealthy. `clock`: the wall clock jumped; `clock_left` is the number of seconds until
-    it is trusted again. `stalls`: several jobs stalled together. `pinned`: an operator returned the target to service, so it is not
-    quarantined again before `pinned_until`. `node_pinned` is the same for the target's node.
+    `pause`: who paused the remediator and why; `pause_group` identifies the pause. `other_installation`:
+    another remediator acts on this cluster. `storm`: too much of the pool is reported unhealthy.
+    `clock`: the wall clock jumped; `clock_left` is the number of seconds until the clock is trusted
+    again. `stalls`: several jobs stalled together. `pinned`: an operator returned the target to service,
+    so it is not quarantined again before `pinned_until`. `node_pinned` is the same for the target's
+    node.
     """
 
     pause: str = ""
@@ -103,9 +104,9 @@ class Stops:
 class Facts:
     """All data outside the incident that a decision may use.
 
-    Quarantine: `quarantine_owner` is the owner of the target's own quarantine, None if there is
-    none. `kept` are further targets that the incident quarantined and that still belong to the
-    remediator. `node_others` names the node's GPUs that another owner keeps out of service.
+    Quarantine: `quarantine_owner` is the owner of the target's own quarantine, None without a
+    quarantine. `kept` are further targets that the incident quarantined and that still belong to the
+    remediator. `node_others` names the node's GPUs that other users or programs keep out of service.
 
     Alerts: `evidence` is the combined status of the incident's alerts. `alerts_active`: an alert is
     firing now, past events excluded. `event_at` is the time of the latest event that still counts

@@ -18,7 +18,7 @@ from remediator.core.reasons import Reason, sentence
 
 
 class Ruling(StrEnum):
-    """The result of a guard."""
+    """The result of a guard: allow, hold or refuse the step."""
 
     ALLOW = "allow"
     HOLD = "hold"
@@ -40,7 +40,7 @@ class Verdict:
 
     @property
     def allows(self) -> bool:
-        """Return whether the guard allows the step."""
+        """Return whether the guard allows the step to start."""
         return self.ruling is Ruling.ALLOW
 
 
@@ -152,8 +152,7 @@ def not_pinned(stops: Stops) -> Verdict:
 
 
 def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
-    """Hold a reboot if an operator returned the node to service, or another owner quarantined one
-    of its GPUs."""
+    """Hold a reboot if an operator returned the node to service, or others quarantined one of its GPUs."""
     if stops.node_pinned:
         return _hold(Reason.PINNED, stops.node_pinned, stops.node_pinned_until)
     if others:
@@ -178,7 +177,7 @@ def target_known(facts_known: bool) -> Verdict:
 
 
 def not_owned_by_others(owner: str | None) -> Verdict:
-    """Hold every action on a target that another owner has quarantined."""
+    """Hold every action on a target that another user or program has quarantined."""
     if owner is None or owner == OWNER:
         return ALLOWED
     return _hold(
@@ -240,7 +239,7 @@ def cooldown(times: tuple[float, ...], seconds: float, now: float) -> Verdict:
 
 
 def _utc(at: float) -> str:
-    """Return the time of day of a Unix time in UTC."""
+    """Format a Unix time as the time of day in UTC."""
     minutes, seconds = divmod(int(at) % 86_400, 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} UTC"
 

@@ -1,7 +1,7 @@
 """Classify alerts by their source (their instrument), to count independent signals.
 
-Several alerts of one instrument count as one signal. All alerts that an unavailable exporter
-explains count as one signal too.
+Several alerts of one instrument count as one signal. All alerts that one unavailable exporter can cause
+also count as one signal.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def instrument(alertname: str) -> Instrument:
 
 
 def signals(alertnames: Iterable[str], *, identified: bool) -> frozenset[str]:
-    """Return the independent signals among these alerts.
+    """Return the independent signals (instruments) among these alerts.
 
     `identified`: the inventory confirmed the alert's node and UUID. If not, the exporter may report
     another machine's GPU, so all its alerts about the GPU count as one signal.

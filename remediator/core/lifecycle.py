@@ -52,7 +52,7 @@ TRANSITIONS: dict[IncidentState, frozenset[IncidentState]] = {
 
 
 class IllegalTransition(Exception):  # noqa: N818 - the name says what happened
-    """The event is not allowed in the incident's current state. The incident is unchanged."""
+    """The exception for an event that is not allowed in the incident's current state."""
 
 
 def new_incident(event: Event) -> Incident:

@@ -51,7 +51,7 @@ class Level(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Return 0 for observe, 1 for quarantine, 2 for drain, 3 for repair."""
+        """Return the rank of the automation level: 0 observe, 1 quarantine, 2 drain, 3 repair."""
         return list(Level).index(self)
 
 
@@ -86,7 +86,7 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """Return the label `alertname`, or an empty string."""
+        """Return the alert's name from its label `alertname`, or an empty string."""
         return self.labels.get("alertname", "")
 
     @property
@@ -119,7 +119,8 @@ class Episode:
 class Rung:
     """One repair in a playbook's `ladder`.
 
-    It is tried at most `max_attempts` times in `window` seconds, with `cooldown` seconds between two attempts.
+    The repair is tried at most `max_attempts` times in `window` seconds, with `cooldown` seconds between
+    two attempts.
     """
 
     action: str
@@ -279,7 +280,7 @@ class Incident:
 
     @property
     def prepared(self) -> StepRun | None:
-        """Return the announced step that has no outcome yet, or None."""
+        """Return the incident's announced step that has no result yet, or None."""
         return next((run for run in self.steps if run.state is StepState.PREPARED), None)
 
     @property
@@ -300,11 +301,11 @@ class Incident:
         return tuple(run for run in since if run.state is not StepState.WITHDRAWN)
 
     def runs(self, step_id: str) -> tuple[StepRun, ...]:
-        """Return all runs of a step that count, oldest first."""
+        """Return all runs of a step that count as attempts, oldest first."""
         return tuple(run for run in self.counted_steps() if run.step.id == step_id)
 
     def last(self, step_id: str) -> StepRun | None:
-        """Return the latest run of a step, or None."""
+        """Return the latest run of a step in this incident; None if the step has not run."""
         runs = self.runs(step_id)
         return runs[-1] if runs else None
 
@@ -314,7 +315,7 @@ class Incident:
         return runs[-1] if runs else None
 
     def done(self, step_id: str) -> bool:
-        """Return whether the latest run of a step succeeded."""
+        """Return whether the latest run of a step in this incident succeeded."""
         run = self.last(step_id)
         return run is not None and run.state is StepState.DONE
 

@@ -53,14 +53,14 @@ def decide_quarantined(case: Case) -> Decision:
 
 
 def _needs_checkpoint(case: Case) -> bool:
-    """Return whether the jobs are signalled to write a checkpoint before they are moved."""
+    """Return whether the jobs must be signalled to write a checkpoint before they are moved."""
     jobs = case.playbook.jobs
     able = "signal" in case.facts.capabilities
     return bool(jobs and jobs.signal and able and case.incident.last("signal_checkpoint") is None)
 
 
 def _refused(case: Case, verdict: Verdict) -> Decision | None:
-    """Return the decision if the verdict does not allow moving jobs now; None if it does.
+    """Return the decision if the verdict does not allow moving jobs now; None if moving is allowed.
 
     If there are too few signals and no alert is active, the target is verified, so that a running
     job does not keep it quarantined.
@@ -113,7 +113,7 @@ def decide_draining(case: Case) -> Decision:
 def save_checkpoints(
     case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None
 ) -> Decision | None:
-    """Return the next decision to get a checkpoint of these jobs, or None when that is finished."""
+    """Return the next decision to get a checkpoint of these jobs, or None when all have finished."""
     running = tuple(job.job_id for job in jobs if job.running)
     name = "signal_checkpoint:node" if on else "signal_checkpoint"
     told = case.incident.last(name)

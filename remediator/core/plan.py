@@ -65,7 +65,7 @@ def quarantine(incident: Incident, on: Target | None = None, jobs: tuple[str, ..
 
 
 def notify(incident: Incident, occasion: str) -> Step:
-    """Return the step that notifies people of `occasion`."""
+    """Return the step that sends the notification about `occasion`, such as `escalated`."""
     return new_step(incident, "notify", NOTIFY, name=f"notify:{occasion}")
 
 

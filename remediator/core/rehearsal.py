@@ -42,7 +42,7 @@ def _impossible(case: Case, action: str) -> bool:
 
 
 def _waits(case: Case, action: str) -> str:
-    """Return the reason why a disruptive step would be held now; empty if it would start."""
+    """Return the reason why a disruptive step would be held now; empty if the step would start."""
     if action in plan.REPAIRS:
         return step_guards.disruptive_step(case).text
     if action == "restart_jobs":

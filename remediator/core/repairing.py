@@ -1,7 +1,7 @@
 """Return the decisions about a target from the end of its drain until its return to service. Pure
 functions.
 
-This covers repairs, tests, probation and scaling.
+These are decisions about repairs, tests, probation and scaling.
 """
 
 from __future__ import annotations
@@ -318,7 +318,7 @@ def _verify(case: Case) -> Decision:
         return give_up(case, Reason.TESTED_OFTEN)
     busy = any(job.running for job in case.facts.jobs)
     unable = "probe" not in case.facts.capabilities and incident.repaired_at is None
-    # A test of the whole node would put load on GPUs that another owner has quarantined.
+    # A test of the whole node would put load on GPUs that another user or program has quarantined.
     others = incident.target.kind is TargetKind.NODE and bool(case.facts.node_others)
     open_to_jobs = OWNER not in (case.facts.quarantine_owner, case.facts.node_quarantine_owner)
     if busy or open_to_jobs or unable or others:
@@ -343,7 +343,7 @@ def _event_during(case: Case, run: StepRun) -> bool:
 
 
 def _tested_here(case: Case) -> StepRun | None:
-    """Return the latest test since the incident entered its current state, or None."""
+    """Return the latest test of the target since the incident entered its current state, or None."""
     names = ("verify", plan.WATCH)
     runs = [run for run in case.incident.counted_steps(case.incident.mark) if run.step.id in names]
     return runs[-1] if runs else None
@@ -362,7 +362,7 @@ def _repairs(decision: Decision) -> bool:
 
 
 def _is_late(case: Case) -> bool:
-    """Return whether the repair was chosen long ago and no step of it has started."""
+    """Return whether the repair was chosen long ago and none of its steps has started."""
     done = case.incident.counted_steps(case.incident.mark)
     nothing = all(run.step.action == "notify" for run in done)
     return nothing and _stale(case, case.incident.since)

@@ -142,8 +142,8 @@ def may_act(incident: Incident) -> bool:
 def covers_gpus(node: Incident, journal_state: JournalState) -> bool:
     """Return whether a node's incident also handles the node's GPUs.
 
-    It does not handle the GPUs while it only observes or is held. It also does not handle them if
-    none of its alerts is firing and it has repaired nothing.
+    The incident does not handle the GPUs while it only observes or is on hold. It also does not handle
+    the GPUs if none of its alerts is firing and it has repaired nothing.
     """
     if not may_act(node) or node.held is not None or node.state is IncidentState.HELD:
         return False

@@ -36,7 +36,7 @@ NEWER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The limits for new incidents.
+    """The limits that apply when an alert opens an incident.
 
     `ceiling` is the highest level allowed. `window`: earlier incidents count as recurrence for this
     long. `shrinking` contains the names of the playbooks that remove replicas. `pin`: a target that
@@ -198,7 +198,7 @@ def unattended(
 def renewed(
     alert: Alert, target: Target, journal_state: JournalState, event_at: float | None
 ) -> bool:
-    """Return whether an alert reports a new event after its target was returned to service."""
+    """Return whether an alert reports a new event, after its target was returned to service."""
     ended = ended_with(alert, journal_state)
     if ended is None or ended.reason is not Reason.READMITTED or event_at is None:
         return False
@@ -245,7 +245,7 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
 
 
 def _released(current: Incident) -> bool:
-    """Return whether every target that the incident quarantined was tested and released."""
+    """Return whether every target that the incident quarantined has been tested and released."""
     over = current.state is IncidentState.PROBATION and current.done("release")
     return over and not current.quarantined
 
@@ -302,8 +302,8 @@ def widen(
 ) -> tuple[Event, ...]:
     """Return the events that open the node's incident.
 
-    The node's incident takes over the incidents of its GPUs. If the node already has an incident,
-    return the events that hand over this GPU's incident.
+    The node's incident takes over the incidents of its GPUs. If the node already has an incident, return
+    the events that merge the GPU's incident into the node's incident.
     """
     node = Target.parse(f"node/{incident.target.name}")
     current = journal_state.incident_on(node)
@@ -316,7 +316,7 @@ def widen(
 
 
 def hand_over(incident: Incident, journal_state: JournalState, now: float) -> tuple[Event, ...]:
-    """Return the events that hand a GPU's incident over to its node's incident, if there is one."""
+    """Return the events that merge a GPU's incident into the open incident of its node, if any."""
     node = Target.parse(f"node/{incident.target.name}") if incident.target.gpu is not None else None
     heir = journal_state.incident_on(node) if node else None
     if (

@@ -1,6 +1,6 @@
 """Select the guards for each type of step. Pure functions.
 
-The engine checks them before it announces a step, and again right before the step starts.
+The engine checks the guards before it announces a step, and again right before the step starts.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ EVIDENCE_HOLDS_FOR = 20.0
 def evidence_is_stale(case: Case) -> bool:
     """Return whether the evidence against the target is only a past event or an old test.
 
-    If so, the target is tested before a disruptive step, because an operator may have repaired it
-    meanwhile.
+    If so, the remediator tests the target before a disruptive step, because an operator may have
+    repaired the target meanwhile.
     """
     if case.facts.alerts_active:
         return False
@@ -65,9 +65,9 @@ def alert_driven_step(case: Case) -> Verdict:
 
 
 def quarantine(case: Case) -> Verdict:
-    """Check the guards of a quarantine.
+    """Check the guards that must allow a quarantine.
 
-    It needs no wait and no second signal, because it can be undone at once.
+    A quarantine needs no wait and no second signal, because it can be undone at once.
     """
     facts, limits = case.facts, case.limits
     if case.playbook.fault_class is FaultClass.APPLICATION:
@@ -146,7 +146,7 @@ def signals(case: Case) -> frozenset[str]:
 
 
 def repairs(case: Case, rung: Rung) -> Verdict:
-    """Check the guards of one repair. Refused if the cluster cannot run it or verify it."""
+    """Check the guards of one repair. Rejects a repair that the cluster cannot run or verify."""
     on = plan.repair(case.incident, rung).target
     times = tuple(
         at for name, target, at in case.facts.attempts if (name, target) == (rung.action, on)
@@ -170,7 +170,7 @@ def any_repair_supported(case: Case) -> bool:
 
 
 def scales_in(case: Case) -> Verdict:
-    """Check the guards of removing replicas."""
+    """Check the guards that must allow the removal of replicas."""
     facts = case.facts
     return guards.all_of(
         alert_driven_step(case),
@@ -187,7 +187,7 @@ def needs_facts(step: Step, playbook: Playbook) -> bool:
 
 
 def right_before(case: Case, step: Step) -> Verdict:
-    """Check the guards of a step right before it starts.
+    """Check the guards of an announced step right before it starts.
 
     For the steps in `needs_facts`, the case has facts gathered for this check.
     """

@@ -79,7 +79,7 @@ def dashboards() -> dict[str, Dashboard]:
 
 
 def _panels(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return all panels, including those in collapsed rows."""
+    """Return all panels of a dashboard, including panels in collapsed rows."""
     return [one for panel in listed for one in (panel, *panel.get("panels", ()))]
 
 

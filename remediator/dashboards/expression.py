@@ -107,7 +107,7 @@ def _pattern(values: tuple[str, ...]) -> str:
 
 
 def _quoted(value: str, quote: str) -> str:
-    """Escape a value for a string in these quotes.
+    """Escape a variable's value for a PromQL string in these quotes.
 
     PromQL does not allow escaping the other type of quote.
     """

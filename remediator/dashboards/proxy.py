@@ -29,11 +29,11 @@ QUIET = 3.0
 
 
 class UnknownError(Exception):
-    """The dashboard, panel, target or variable does not exist, or no Prometheus is configured."""
+    """The exception for an unknown dashboard, panel, query or variable, or a missing Prometheus."""
 
 
 class BusyError(Exception):
-    """Too many queries are waiting."""
+    """The exception for a query that is rejected because too many queries are waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class PrometheusProxy:
     async def panel(
         self, dashboard: Dashboard, panel: int, ref: str, asked: PanelParameters
     ) -> dict[str, Any]:
-        """Query the series of one panel target. Raises UnknownError, BusyError, HttpError, UserError."""
+        """Query the series of one query of a panel. Raises UnknownError, BusyError, HttpError, UserError."""
         query = dashboard.queries.get((panel, ref))
         if query is None:
             raise UnknownError(
@@ -71,7 +71,7 @@ class PrometheusProxy:
         return await self._series(dashboard, query, asked)
 
     async def annotations(self, dashboard: Dashboard, asked: PanelParameters) -> dict[str, Any]:
-        """Query the series of the annotations. An annotation begins where a value rises above 0."""
+        """Query the series of a dashboard's annotations. An annotation begins where a value rises above 0."""
         found = [await self._series(dashboard, query, asked) for query in dashboard.annotations]
         return {
             "step": self._window(asked).step,
@@ -79,7 +79,7 @@ class PrometheusProxy:
         }
 
     async def choices(self, dashboard: Dashboard, name: str, asked: PanelParameters) -> list[str]:
-        """Query the values of a variable in the time range. Numbers are sorted numerically."""
+        """Query the values of a dashboard variable in the time range. Numbers are sorted numerically."""
         if name not in dashboard.variables:
             raise UnknownError(f"Dashboard {dashboard.uid} has no variable {name[:40]!r}.")
         selector, label = label_values(dashboard.variables[name])

@@ -35,7 +35,7 @@ class DashboardRoutes:
         self._proxy = proxy
 
     def endpoints(self) -> list[Endpoint]:
-        """Return the routes. Viewers may call them; static files are public."""
+        """Return the routes of the dashboards. They need read access, except for the static files."""
         data = "/api/v1/dashboards/{uid}"
         answers: dict[str, Answer] = {
             "/dashboards": self.index,

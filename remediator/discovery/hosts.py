@@ -61,8 +61,8 @@ class ScrapeTarget:
 def read_hosts(path: Path, cluster: str) -> tuple[ScrapeTarget, ...]:
     """Read all scrape targets in the order of the file. `cluster` is the default cluster.
 
-    Raises UserError with the file and the path in it. An empty list is an error too, because a file
-    that lost its content must not end the monitoring of a fleet.
+    Raises UserError with the file name and the path of the invalid key. An empty list is an error too,
+    because a file that lost its content must not end the monitoring of a fleet.
     """
     raw = load(path, HostsFile)
     found: list[ScrapeTarget] = []
@@ -89,7 +89,7 @@ def read_hosts(path: Path, cluster: str) -> tuple[ScrapeTarget, ...]:
 
 
 def document(targets: tuple[ScrapeTarget, ...]) -> bytes:
-    """Return the JSON document for http_sd and file_sd."""
+    """Return the scrape targets as the JSON document for http_sd and file_sd."""
     groups = [
         {
             "targets": [one.address],
@@ -157,7 +157,7 @@ def _spans(inside: str, where: str) -> list[tuple[range, int]]:
 
 
 def _once(seen: dict[K, int], key: K, number: int, what: str, where: str) -> None:
-    """Record that entry `number` defines `key`. Raises UserError for a duplicate."""
+    """Record that entry `number` of the list defines `key`. Raises UserError for a duplicate."""
     if key in seen:
         raise UserError(
             f"{where}: duplicate {what}, already in hosts[{seen[key]}]; remove one of them."

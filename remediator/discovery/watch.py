@@ -47,7 +47,7 @@ class Discovery:
     ) -> None:
         self.known: LoadedTargets | None = None
         self.bad: str | None = None
-        """The error of reading or writing the list, as a sentence; None if there is none."""
+        """The last error while reading or writing the target list, as a sentence; None without an error."""
         self._hosts = hosts
         self._file_sd = file_sd
         self._cluster = cluster
@@ -70,13 +70,13 @@ class Discovery:
         return self.known.body
 
     async def run(self) -> None:
-        """Keep the list current until cancelled."""
+        """Reload the target list when its file changes, until cancelled."""
         while True:
             await self.refresh()
             await asyncio.sleep(EVERY)
 
     async def refresh(self) -> None:
-        """Read the list if its file has changed, and write it to `file_sd`."""
+        """Read the target list if its file has changed, and write it to `file_sd`."""
         before = self.known
         bad = await asyncio.to_thread(lambda: self._read() or self._write())
         if self.known is not None and self.known is not before:
@@ -88,7 +88,7 @@ class Discovery:
         self._looked.set()
 
     def _read(self) -> str | None:
-        """Read the list if its file has changed; returns the error as a sentence, or None."""
+        """Read the target list if its file has changed. Returns the error as a sentence, or None."""
         seen = self._signature()
         if seen is not None:
             moving = 0 <= self._now() - seen[0] / 1e9 < REST
@@ -104,7 +104,7 @@ class Discovery:
         return self._unread
 
     def _signature(self) -> tuple[int, int, int] | None:
-        """Return a value that changes with the file; None if the file cannot be read."""
+        """Return a value that changes when hosts.yml changes; None if the file cannot be read."""
         try:
             at = self._hosts.stat()
         except OSError:

@@ -44,7 +44,7 @@ def desired(
     maximum: int,
     step: int,
 ) -> Desired:
-    """Return the next number of replicas.
+    """Return the desired number of replicas of a workload.
 
     `waiting` is the number of requests in the queue, `per_replica` the number allowed for each
     replica. At most `step` replicas are added or removed at once, except to return to the range

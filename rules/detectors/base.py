@@ -39,7 +39,7 @@ History: TypeAlias = Mapping[str, Series]
 
 @dataclass(frozen=True, slots=True)
 class FitParameters:
-    """The parameters of `fit`.
+    """The parameters with which a detector fits its model.
 
     They are the timing of the rules, and the allowed false alerts per day for all GPUs of the
     history.
@@ -63,7 +63,7 @@ class ModelFacts:
 
     @property
     def digest(self) -> str:
-        """A short hash of the parameters."""
+        """A short hash of the model's parameters."""
         text = json.dumps({"detector": self.detector, **self.parameters}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -77,7 +77,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The result of `fit` without a model, with the reason.
+    """The result of `fit` when it produces no model. It contains the reason.
 
     Too little history is not a failure: the current rules stay loaded.
     """
@@ -95,7 +95,7 @@ class Score:
 
 
 class Detector(Protocol):
-    """A method that finds unhealthy GPUs."""
+    """The interface of a detector, a method that finds unhealthy GPUs."""
 
     @property
     def name(self) -> str: ...
@@ -104,11 +104,11 @@ class Detector(Protocol):
     def queries(self) -> tuple[Query, ...]: ...
 
     def fit(self, history: History, training: FitParameters) -> Model | Refusal:
-        """Fit a model to this history. Returns a refusal if that is impossible."""
+        """Fit a model to the history. Returns a refusal if no model can be fitted."""
         ...
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """Return the rules that implement the model."""
+        """Return the Prometheus rules that implement the model."""
         ...
 
 
@@ -117,14 +117,14 @@ class Scorer(Protocol):
     """A detector whose scores are computed outside Prometheus."""
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """Return the latest scores. GPUs with a missing input are omitted."""
+        """Return the latest anomaly score of each GPU. GPUs with a missing input are omitted."""
         ...
 
     def threshold(self, model: Model) -> float:
-        """Return the score above which the alert fires."""
+        """Return the anomaly score above which the detector's alert fires."""
         ...
 
 
 def text(seconds: float) -> str:
-    """Format a duration as in rule files."""
+    """Format a duration in seconds as in rule files, such as 90s."""
     return format_duration(seconds)

@@ -50,7 +50,7 @@ def calibrate(scores: Floats, days: float, budget_per_day: float, floor: float) 
 
 
 def _peaks(scores: Floats, base: float) -> Floats:
-    """Return the maximum of each run of scores above `base`. One run is one alert."""
+    """Return the maximum of each uninterrupted run of scores above `base`. One run is one alert."""
     out: list[float] = []
     above = scores > base
     for row, flags in zip(scores[above.any(axis=1)], above[above.any(axis=1)], strict=True):
@@ -63,7 +63,7 @@ def _peaks(scores: Floats, base: float) -> Floats:
 
 
 def alerts(scores: Floats, threshold: float) -> int:
-    """Return how many alerts these scores raise.
+    """Return how many alerts fire for these scores at a threshold.
 
     Each score is already the minimum over the alert's `for` duration.
     """

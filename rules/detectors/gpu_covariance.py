@@ -75,8 +75,7 @@ class CovarianceModel:
     facts: ModelFacts
 
     def distances(self, load: Floats, values: Floats) -> Floats:
-        """Return Mahalanobis distances for loads (n) and feature values (n, all features). NaN
-        gives NaN."""
+        """Return the Mahalanobis distances for loads (n) and feature values (n, all features). NaN stays NaN."""
         left = values[:, self.features] - self._expected(load)
         squared = np.einsum("ij,jk,ik->i", left, np.asarray(self.precision), left)
         distance: Floats = np.sqrt(np.maximum(squared, 0.0))
@@ -178,13 +177,13 @@ class GpuCovariance:
         return [Score(key, float(distance[row])) for row, key in enumerate(keys) if bool(good[row])]
 
     def threshold(self, model: Model) -> float:
-        """Return the distance above which the alert fires."""
+        """Return the Mahalanobis distance above which the detector's alert fires."""
         assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
         return model.threshold
 
 
 def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
-    """Return keys, loads (gpu, time) and features (gpu, time, feature) on one time grid."""
+    """Return GPUs (keys), loads (gpu, time) and features (gpu, time, feature) on one time grid."""
     load = history[LOAD.name]
     stacked = [history[query.name].aligned(load.keys) for query, _ in FEATURES]
     return load.keys, load.values, np.stack(stacked, axis=2)
@@ -201,7 +200,7 @@ def _without_extremes(held: Floats) -> Floats:
 
 
 def _slopes(present: tuple[int, ...], slope: Row) -> dict[str, float]:
-    """Return the slopes in units of the sensor resolutions, rounded to significant digits."""
+    """Return the slopes of the lines in units of the sensor resolutions, rounded to significant digits."""
     return {
         f"{FEATURES[place][0].name}_slope": round(value / FEATURES[place][1], 1) + 0.0
         for place, value in zip(present, slope, strict=True)

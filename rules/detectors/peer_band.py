@@ -142,7 +142,7 @@ class PeerBand:
         return PeerModel(spread, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """Return six recording rules and the alert.
+        """Return the detector's six recording rules and its alert.
 
         The alert has no label `job_id`, because its target is the GPU and not the job.
         """
@@ -207,7 +207,7 @@ def _band(job: Key, gpus: tuple[Key, ...], busy: Floats, spread: float) -> JobBa
 
 
 def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_]) -> int:
-    """Return the number of GPUs that lag for more than half of their busy time.
+    """Return the number of GPUs that are slower than their peers for more than half of their busy time.
 
     A faulty GPU is repaired or removed. A different role in a job, or a different GPU model, is
     permanent.
@@ -220,7 +220,7 @@ def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_
 
 
 def _rounded(value: float) -> float:
-    """Round to two significant digits, so that similar models compile to the same text."""
+    """Round a number to two significant digits, so that similar models give identical rules."""
     return float(f"{value:.2g}")
 
 

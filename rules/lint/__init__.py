@@ -70,8 +70,7 @@ def lint_file(path: Path) -> list[Finding]:
 def records(
     files: Iterable[RuleFile], known: Mapping[str, SeriesLabels] | None = None
 ) -> dict[str, SeriesLabels]:
-    """Return the labels of each recording rule's result, by rule name. A rule may use earlier
-    rules."""
+    """Return the labels of each recording rule's series, by rule name. A rule may use earlier rules."""
     found = dict(known or {})
     for file in files:
         for rule in file.rules():

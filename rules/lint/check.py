@@ -1,4 +1,4 @@
-"""The input and the output of a lint check."""
+"""The data types for the input and the output of a lint check."""
 
 from __future__ import annotations
 

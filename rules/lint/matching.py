@@ -28,7 +28,7 @@ _NEGATIVE = (pp.MatchOp.NotEqual, pp.MatchOp.NotRe)
 
 
 def selecting(subject: CheckInput) -> Iterator[Problem]:
-    """Check for label matchers that select no series, or all series."""
+    """Check a query for label matchers that select no series, or all series."""
     if not readable(subject):
         return
     for node in promql.walk(promql.parse(subject.rule.expr)):
@@ -70,7 +70,7 @@ def _impossible_value(matcher: Any, values: tuple[str, ...]) -> str:
 
 
 def _balanced(alternative: str) -> str:
-    """Return the alternative of a regular expression, or `.*` if splitting at | made it invalid."""
+    """Return one alternative of a regular expression, or `.*` if splitting at | made it invalid."""
     try:
         re.compile(alternative)
     except re.error:
@@ -79,7 +79,7 @@ def _balanced(alternative: str) -> str:
 
 
 def grouping(subject: CheckInput) -> Iterator[Problem]:
-    """Check that input series can have the labels of each aggregation."""
+    """Check that the series in each aggregation can have the labels that it groups by."""
     if not readable(subject):
         return
     for node in promql.walk(promql.parse(subject.rule.expr)):
@@ -153,7 +153,7 @@ def _settled(side: SeriesLabels) -> bool:
 
 
 def texts(subject: CheckInput) -> Iterator[Problem]:
-    """Check that the alert has all labels that its templates use."""
+    """Check that an alert has all labels that its annotation templates use."""
     rule = subject.rule
     if not readable(subject) or not rule.is_alert:
         return

@@ -116,7 +116,7 @@ class Gateway:
             self._dispatch()
 
     def _try_again(self, pending: Pending) -> None:
-        """Retry on another worker, which is safe because the computation is idempotent."""
+        """Send a request to another worker. This is safe because the computation is idempotent."""
         pending.tries += 1
         if pending.answer.done():
             return
@@ -126,7 +126,7 @@ class Gateway:
             pending.answer.set_result(PoolResponse(502, b"no worker answered\n"))
 
     async def follow(self) -> None:
-        """Reload the endpoints file when it changes, until cancelled."""
+        """Reload the file with the workers' endpoints when it changes, until cancelled."""
         while True:
             self._reload()
             self._dispatch()
@@ -149,7 +149,7 @@ class Gateway:
 
 
 async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
-    """Serve requests until TERM or INT."""
+    """Run the gateway until it receives TERM or INT."""
     gateway = Gateway(GatewayMetrics("serve"), endpoints)
     follower = asyncio.create_task(gateway.follow())
     await serve_until_terminated(PoolServer(gateway.handle), folder, host, port)
@@ -157,7 +157,7 @@ async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
 
 
 def main() -> None:
-    """Serve on the address of --listen."""
+    """Run the gateway on the address of --listen."""
     parser = argparse.ArgumentParser(prog="gateway", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--listen", required=True)

@@ -66,7 +66,7 @@ async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) 
 async def read_request(
     reader: asyncio.StreamReader, connection: h11.Connection
 ) -> PoolRequest | None:
-    """Read the next request; None at the end of the connection. Raises BadRequest."""
+    """Read the next HTTP request; None at the end of the connection. Raises BadRequest."""
     head: h11.Request | None = None
     body = bytearray()
     try:
@@ -99,7 +99,7 @@ def render(
     close: bool = False,
     head_only: bool = False,
 ) -> bytes:
-    """Return the bytes of a response. `close`: the connection ends after it."""
+    """Return the bytes of a response. `close`: the server closes the connection after the response."""
     headers = [
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),
@@ -132,7 +132,7 @@ class PoolServer:
         self._draining = False
 
     async def start(self, host: str, port: int) -> int:
-        """Listen on an address; returns the port. Raises OSError if the port is in use."""
+        """Listen on an address. Returns the port. Raises OSError if the port is in use."""
         self._server = await asyncio.start_server(
             self._connected, host, port, limit=MAX_HEAD, backlog=1024
         )

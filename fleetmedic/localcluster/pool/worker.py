@@ -48,7 +48,7 @@ class Worker:
 
 
 def main() -> None:
-    """Serve on a free loopback port."""
+    """Run the worker on a free loopback port."""
     parser = argparse.ArgumentParser(prog="worker", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     folder: Path = parser.parse_args().folder

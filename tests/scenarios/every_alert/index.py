@@ -18,7 +18,7 @@ EXCEPTIONS: dict[str, str] = {
         "catalogue). A page with fake values would only repeat the promtool tests."
     ),
     "RemediatorLaneFailing": (
-        "Only a bug in the remediator raises it, and no fault of a fleet does. Unit tests make a lane fail and "
+        "Only an internal error of the remediator raises this alert, not a fault in the fleet. Unit tests cause such an error and "
         "check the counter."
     ),
 }

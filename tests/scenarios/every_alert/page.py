@@ -49,7 +49,11 @@ def markdown(found: list[Record]) -> str:
     for name in alerts():
         story = story_of.get(name)
         after = " | ".join(_after(name, record) for record in found)
-        told = (str(story.factor), story.does, story.instead) if story else ("", "see below", "")
+        told = (
+            (str(story.factor), story.does, story.instead)
+            if story
+            else ("", 'see "Not raised"', "")
+        )
         lines.append(f"| {_link(name)} | {after} | {' | '.join(told)} |")
     lines += ["", "## Not raised", ""]
     lines += [f"- {_link(name)}: {why}" for name, why in EXCEPTIONS.items()]

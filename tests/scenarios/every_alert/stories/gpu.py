@@ -87,7 +87,7 @@ def _braked(fleet: Fleet) -> None:
 
 STORIES = (
     Story(
-        "The memory of a GPU of hall-1 has every fault that a driver reports.",
+        "The driver reports every kind of memory fault for a GPU of hall-1.",
         {
             "GpuSramEccThresholdExceeded": _hall(MEMORY), "GpuRowRemapBanksExhausted": _hall(MEMORY),
             "GpuRowRemapPending": _hall(MEMORY), "GpuRowRemapFailure": _hall(MEMORY),
@@ -124,7 +124,7 @@ STORIES = (
         _pcie_errs, factor=18, slow=True,
     ),
     Story(
-        "A program on a GPU of hall-1 causes ten XID 31 per second.",
+        "A program on a GPU of hall-1 causes ten XID 31 errors per second.",
         {"GpuXidStorm": _hall(XIDS), "GpuXidApplicationRepeated": _hall(XIDS)},
         _storm,
     ),

@@ -91,10 +91,10 @@ STORIES = (
     Story("train-d, with a checkpoint interval of 4 s, stops writing checkpoints.", {"TrainingCheckpointOverdue": _of("train-d")}, _keeps_nothing),
     Story("One of the four ranks of train-e computes 40 % longer than the others.", {"TrainingStraggler": {**_of("train-e"), "rank": "2"}}, _lags),
     Story("train-f waits for data for 0.3 s in each step of 0.5 s.", {"DataLoaderStarvesGpu": _of("train-f")}, _starves),
-    Story("A job of the rack stops using the GPU that it holds.", {"GpuAllocatedIdle": {"cluster": "rack", "job_id": "notebook"}}, _leaves),
-    Story("A job of the rack uses 8 % of its GPU.", {"GpuJobLowEfficiency": {"cluster": "rack", "job_id": "meagre"}}, _idles, slow=True),
-    Story("Three of the twelve GPUs of the hall, all in hall-1, are down.", {"GpuPoolShrunk": {"cluster": "hall"}}, lambda _: None, after=frozenset({"GpuLost", "GpuHung"})),
-    Story("A job takes the last free GPU of the rack.", {"GpuPoolSaturated": {"cluster": "rack"}}, _last_gpu, factor=720),
+    Story("A job of cluster rack stops using the GPU that it holds.", {"GpuAllocatedIdle": {"cluster": "rack", "job_id": "notebook"}}, _leaves),
+    Story("A job of cluster rack uses 8 % of its GPU.", {"GpuJobLowEfficiency": {"cluster": "rack", "job_id": "meagre"}}, _idles, slow=True),
+    Story("Three of the twelve GPUs of cluster hall, all in hall-1, are down.", {"GpuPoolShrunk": {"cluster": "hall"}}, lambda _: None, after=frozenset({"GpuLost", "GpuHung"})),
+    Story("A job takes the last free GPU of cluster rack.", {"GpuPoolSaturated": {"cluster": "rack"}}, _last_gpu, factor=720),
     Story(
         "Most jobs of a queue wait more than five hours before they start.",
         {"GpuQueueWaitLong": {"cluster": "hall", "queue": "big"}},
@@ -111,7 +111,7 @@ STORIES = (
     Story(
         "Service search, with a latency objective of 1 s, takes 4 s per request.",
         {"InferenceLatencyHigh": {"service": "search"}},
-        _slow_answers, instead="the objective of the site: a page that exports it",
+        _slow_answers, instead="the metric with the site's latency objective: a page that exports it",
     ),
     Story("A replica of draft holds two requests and generates no tokens.", {"InferenceReplicaStuck": {"service": "draft", "replica": "a"}}, _stuck),
     Story(

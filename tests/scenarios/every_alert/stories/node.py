@@ -172,12 +172,12 @@ STORIES = (
     Story(
         "The fabric manager of yard-1 fails.",
         {"NodeGpuServiceFailed": _yard(1, name="nvidia-fabricmanager.service")},
-        _unit_fails, instead="`systemctl`: a script that answers as systemd's does",
+        _unit_fails, instead="`systemctl`: a script with the same output as the real program",
     ),
     Story(
         "The kubelet of yard-2 fails.",
         {"NodeKubeletDown": _yard(2)},
-        _kubelet_fails, instead="`systemctl`: a script that answers as systemd's does",
+        _kubelet_fails, instead="`systemctl`: a script with the same output as the real program",
     ),
     Story("A memory controller of yard-3 has an uncorrectable error.", {"NodeHardwareMemoryErrors": _yard(3)}, _memory_errs, fleeting=True),
     Story("A memory controller of yard-3 corrects 400 errors.", {"NodeHardwareMemoryErrorsCorrected": _yard(3)}, _memory_wears),
@@ -186,7 +186,7 @@ STORIES = (
     Story("A GPU of yard-1 reports two fatal PCIe errors.", {"NodePcieErrors": _yard(1, device="0000:1b:00.0")}, _pcie_errs, fleeting=True),
     Story("yard-2 lacks the kernel module nvidia_peermem, which its peers have.", {"NodePeermemMissing": _yard(2)}, _module_missing),
     Story("shed-1 goes down.", {"NodeDown": {"cluster": "shed", "node": "shed-1"}}, _goes_dark),
-    Story("Both machines of the annex go down at once.", {"NodeMassOutage": {"cluster": "annex"}}, _many_go_dark),
+    Story("Both machines of cluster annex go down at once.", {"NodeMassOutage": {"cluster": "annex"}}, _many_go_dark),
     Story(
         "The exporter of barn-1 exits, and its kubelet still reports the node as ready.",
         {"NodeExporterDown": {"cluster": "barn", "node": "barn-1"}},

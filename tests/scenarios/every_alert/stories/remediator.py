@@ -44,27 +44,27 @@ def _second(fleet: Fleet) -> None:
 
 STORIES = (
     Story(
-        "Three GPUs of the mill are lost while the store of its cluster rejects quarantines.",
+        "Three GPUs of cluster mill are lost while the store of the cluster rejects quarantines.",
         {"RemediatorActionFailureRateHigh": {"cluster": "mill"}},
         _store_full, instead="a full disk: the store rejects quarantines",
     ),
     Story(
-        "A GPU of the mill is lost, and the single reset in the playbook of the site does not repair it.",
+        "A GPU of cluster mill is lost, and the single reset in the site's playbook does not repair the GPU.",
         {"RemediatorIncidentEscalated": {"cluster": "mill"}},
         _beyond_repair, after=frozenset({"RemediatorActionFailureRateHigh"}),
     ),
     Story(
-        "The last two GPUs of the mill are lost, so both GPUs of all three nodes are lost.",
+        "The last two GPUs of cluster mill are lost, so both GPUs of all three nodes are lost.",
         {"RemediatorStorm": {"cluster": "mill"}, "RemediatorIncidentHeldLong": {"cluster": "mill"}},
         _the_rest, after=frozenset({"RemediatorIncidentEscalated"}),
     ),
     Story(
-        "A person pauses the remediator of the rack and does not resume it.",
+        "An operator pauses the remediator of cluster rack and does not resume it.",
         {"RemediatorPaused": {"cluster": "rack"}},
         _paused, after=frozenset({"NotificationChannelFailing"}),
     ),
     Story(
-        "A second remediator takes over the lock of the cluster of the mill.",
+        "A second remediator takes over the lock of cluster mill.",
         {"RemediatorNotActing": {"cluster": "mill"}},
         _second, after=frozenset({"RemediatorStorm", "RemediatorIncidentHeldLong"}),
     ),
