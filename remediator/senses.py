@@ -317,7 +317,7 @@ class Senses:
         node = incident.target.node or ""
         down = up is not None and up.get(node) is False
         if self._sources.sensors.doubled(node):
-            text = f"Two scrape targets have the label node={node}; only one of them can be {node}."
+            text = f"In the last five minutes, two scrape targets had the label node={node}; only one of them can be {node}."
             facts = replace(facts, identity=Identity(False, text))
         if incident.target.kind is TargetKind.JOB and running:
             text = await stalled_jobs(self._sources.sensors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +27,8 @@ OLD_STALL = 3600.0
 FIRED_LATELY = 60
 FIRED_EVER = 6 * 3600
 RULES_TTL = 60.0
+# A node that two exporters reported within this time (seconds) is not identified.
+DOUBLED_FOR = 300
 WATCHDOG = "Watchdog"
 _ABOUT = (CLUSTER, NODE, GPU, JOB_ID, SERVICE)
 
@@ -75,12 +76,8 @@ class Sensors:
         if time.monotonic() - self._exporters.asked > TTL:
             self._exporters.asked = time.monotonic()
             found = await self._ask("up" + self._of(job="node"))
-            responding = Counter(
-                one.labels.get("node", "") for one in found or () if one.value == 1
-            )
-            self._exporters.doubled = frozenset(
-                node for node, count in responding.items() if count > 1
-            )
+            responding = {one.labels.get("node", "") for one in found or () if one.value == 1}
+            self._exporters.doubled = await self._doubled_lately()
             # A node with a target that is left over is up while its exporter responds.
             self._exporters.up = (
                 None
@@ -93,8 +90,17 @@ class Sensors:
         return self._exporters.up or None
 
     def doubled(self, node: str) -> bool:
-        """Return whether two exporters reported the same node in the last result of `exporters_up`."""
+        """Return whether two exporters reported the same node within DOUBLED_FOR seconds before the last
+        result of `exporters_up`."""
         return node in self._exporters.doubled
+
+    async def _doubled_lately(self) -> frozenset[str]:
+        """Return the nodes that two exporters reported at the same time. Events on the pages of both still count
+        after one of them is gone."""
+        responding = f"count by (node) (up{self._of(job='node')} == 1)"
+        step = max(1, math.ceil(self._scrape))
+        found = await self._ask(f"max_over_time({responding}[{DOUBLED_FOR}s:{step}s]) > 1")
+        return frozenset(one.labels.get("node", "") for one in found or ())
 
     async def health(
         self, target: Target, since: float, now: float, *, settles: bool = True

@@ -784,7 +784,7 @@ def test_a_node_as_which_two_exporters_answer_is_identified_by_nobody(world: Wor
     world.hear("GpuLost")
     world.told.twice = frozenset({"node1"})
     assert (
-        "Two scrape targets have the label node=node1"
+        "In the last five minutes, two scrape targets had the label node=node1"
         in world.facts(state=IncidentState.JOBS_MOVED).identity.problem
     )
     world.told.twice = frozenset({"node2"})
