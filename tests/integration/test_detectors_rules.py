@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rules.detectors.base import ModelFacts
-from rules.detectors.gpu_covariance import CovarianceModel, GpuCovariance
+from rules.detectors.gpu_covariance import CovarianceModel, GpuCovariance, ProductModel
 from rules.detectors.peer_band import (
     ALLOCATION,
     CLOCK,
@@ -294,7 +294,8 @@ def test_the_recorded_deviation_is_the_one_computed_on_history(
 
 def test_the_score_rule_points_at_the_sick_machine(parts: dict[str, Path], tmp_path: Path) -> None:
     facts = ModelFacts("gpu_covariance", {"threshold": 4.0}, 0.0, 86_400.0, 0.5, 0, 32)
-    model = CovarianceModel((0, 1), (0.0, 0.0), (0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)), 4.0, facts)
+    product = ProductModel((0, 1), (0.0, 0.0), (0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)))
+    model = CovarianceModel({"H100": product}, 4.0, facts)
     group = GpuCovariance().compile(model, Timing(1.0), Links("http://runbooks"))
     path = tmp_path / "rules.yml"
     path.write_text(render(described(group, facts), facts, 1.0))
