@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from fleetmedic.stack.identity import own_identity
 from fleetmedic.stack.inject import inject
 from fleetmedic.stack.lifecycle import Stack, StackOptions, require_same_fleet, reset
 from fleetmedic.stack.plan import decide
+from fleetmedic.stack.render import prometheus
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_snippets_can_be_copied_in_parts_and_take_no_alert_from_the_receivers_of
 def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:
     arguments = ["--remediator", "http://r:9095", "--token-file", "/t"]
     result = run.invoke(config, ["snippets", "--part", "scrape", "--http-sd", *arguments])
-    exporters, own = yaml.safe_load(result.output)["scrape_configs"]
+    exporters, own, *_ = yaml.safe_load(result.output)["scrape_configs"]
     assert exporters["http_sd_configs"] == [
         {
             "url": "http://r:9095/sd/targets", "refresh_interval": "15s",
@@ -94,10 +96,47 @@ def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:
         run.invoke(config, ["snippets", "--http-sd", "--node", "a=h:1"])
 
 
-@pytest.mark.parametrize("node", ["a", "a=", "a=host", "=h:1", "a=h:x"])
+@pytest.mark.parametrize("node", ["a", "a=", "a=host", "=h:1", "a=h:x", "a=http://h:1", "a=h:0"])
 def test_snippets_refuse_a_node_without_an_address(run: CliRunner, node: str) -> None:
     with pytest.raises(UserError, match="NAME=HOST:PORT"):
         run.invoke(config, ["snippets", "--node", node])
+
+
+def _jobs(run: CliRunner, *arguments: str) -> dict[str, Any]:
+    result = run.invoke(config, ["snippets", "--part", "scrape", *arguments])
+    return {job["job_name"]: job for job in yaml.safe_load(result.output)["scrape_configs"]}
+
+
+def test_snippets_have_every_scrape_job_that_the_rules_expect(
+    run: CliRunner, tmp_path: Path
+) -> None:
+    stack = decide(StackOptions(state_dir=tmp_path), gpus_found=False)
+    jobs = _jobs(run, "--cluster", "local", "--target", "service=s:8000")
+    assert set(jobs) == {job["job_name"] for job in prometheus(stack)["scrape_configs"]}
+    for job in prometheus(stack)["scrape_configs"]:
+        if job["job_name"] not in ("node", "service"):
+            assert jobs[job["job_name"]].items() >= job.items(), "as in a stack"
+    assert jobs["service"]["static_configs"][0]["targets"] == ["s:8000"]
+
+
+@pytest.mark.parametrize("target", ["x=h:1", "rules", "rules=h", "node=h:1", "remediator=h:1"])
+def test_snippets_refuse_a_target_that_is_no_scrape_job(run: CliRunner, target: str) -> None:
+    with pytest.raises(UserError, match="JOB=HOST:PORT"):
+        run.invoke(config, ["snippets", "--target", target])
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "h:9095", "ftp://h", "http://", "http://h:99999", "http://h/x", "http://a b"]
+)
+def test_snippets_refuse_a_remediator_that_is_no_url(run: CliRunner, url: str) -> None:
+    with pytest.raises(UserError, match="--remediator: expected http://HOST:PORT"):
+        run.invoke(config, ["snippets", "--remediator", url])
+
+
+def test_snippets_scrape_the_remediator_as_its_url_says(run: CliRunner) -> None:
+    own = _jobs(run, "--remediator", "https://fm.example/")["remediator"]
+    assert (own["scheme"], own["static_configs"][0]["targets"]) == ("https", ["fm.example"])
+    assert "scheme" not in _jobs(run, "--remediator", "http://[::1]:9095")["remediator"]
 
 
 def test_the_doctor_speaks_json_and_fails_when_something_lacks(
