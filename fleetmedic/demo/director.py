@@ -110,7 +110,7 @@ class Director:
             if time.time() > deadline:
                 raise UserError(
                     f"no checkpoint from {', '.join(sorted(waiting))} within 60 s. "
-                    f"See `fleetmedic jobs` and {self.state}/logs/localcluster.log."
+                    f"See `fleetmedic jobs --state-dir {self.state}` and {self.state}/logs/localcluster.log."
                 )
             time.sleep(0.2)
         for name in JOBS:

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import state_dir
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.jobs_cli import (
     checked_name,
@@ -22,7 +21,7 @@ from fleetmedic.localcluster.jobs_cli import (
 )
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.tables import print_nodes
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 
 KEPT_ENVIRONMENT = (
     "PATH",
@@ -113,7 +112,7 @@ def run(
     if name and any(one.id == name and not one.state.ended for one in cluster.jobs()):
         raise UserError(
             f"--name: a job {name} has not ended. Use another name, or cancel that job with "
-            f"`fleetmedic jobs cancel {name}`."
+            f"{suggested(f'jobs cancel {name}')}."
         )
     if (checkpoints := given["checkpoint_dir"]) is not None:
         try:
@@ -137,8 +136,7 @@ def run(
         grace=given["grace"],
     )
     job_id = cluster.submit(spec)
-    where = f" --state-dir {stack.state}" if stack.state != state_dir() else ""
-    click.echo(f"{job_id} is queued. Show it with: fleetmedic jobs {job_id}{where}")
+    click.echo(f"{job_id} is queued. Show it with {suggested(f'jobs {job_id}')}.")
     warn_if_stopped(cluster)
     if follow:
         sys.exit(follow_output(cluster, job_id, {}))

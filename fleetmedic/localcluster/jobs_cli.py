@@ -19,7 +19,12 @@ from fleetmedic.localcluster.model import JobState, JobView
 from fleetmedic.localcluster.tables import as_json as render_json
 from fleetmedic.localcluster.tables import print_jobs
 from fleetmedic.terminal.output import lines_option
-from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
+from fleetmedic.terminal.stack_option import (
+    StackLocation,
+    selected_stack,
+    stack_option,
+    suggested,
+)
 
 STALE_SECONDS = 5.0
 
@@ -66,7 +71,7 @@ def warn_if_stopped(cluster: LocalCluster) -> None:
     beat = cluster.heartbeat()
     if beat is None or time.time() - beat > STALE_SECONDS:
         click.echo(
-            "The controller is not running: jobs neither start nor stop until `fleetmedic up` starts it.",
+            f"The controller is not running: jobs neither start nor stop until {suggested('up')} starts it.",
             err=True,
         )
 
@@ -230,7 +235,7 @@ def follow_output(cluster: LocalCluster, job_id: str, shown: dict[Path, int]) ->
             time.sleep(0.2)
     except KeyboardInterrupt:
         click.echo(
-            f"\n{job_id} keeps running. To cancel it, run `fleetmedic jobs cancel {job_id}`.",
+            f"\n{job_id} keeps running. To cancel it, run {suggested(f'jobs cancel {job_id}')}.",
             err=True,
         )
         return 130

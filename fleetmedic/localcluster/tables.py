@@ -8,6 +8,7 @@ import msgspec
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.localcluster.model import GpuView, JobView, NodeView
 from fleetmedic.terminal.output import clean, rows
+from fleetmedic.terminal.stack_option import suggested
 
 STYLES = {"RUNNING": "green", "FAILED": "red", "RETRYING": "yellow", "MOVING": "yellow"}
 
@@ -21,7 +22,7 @@ def as_json(found: list[JobView]) -> str:
 def print_jobs(found: list[JobView], now: float) -> None:
     """Print one line per job."""
     if not found:
-        click.echo("No jobs. Start one with: fleetmedic run --gpus 1 -- COMMAND")
+        click.echo(f"No jobs. Start one with {suggested('run --gpus 1 -- COMMAND')}.")
         return
     rows(
         ("JOB", "STATE", "NODE", "GPUS", "AGE", "RESTARTS", "MOVES", "REASON"),

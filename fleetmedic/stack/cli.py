@@ -23,7 +23,7 @@ from fleetmedic.stack.logs import follow, last_lines
 from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
 from fleetmedic.terminal.output import lines_option
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 
 READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0
@@ -279,5 +279,5 @@ def _show(state: Path) -> bool:
     if line := view.pause(stack):
         click.echo(line)
     if not alive(stack.supervisor):
-        click.echo("The stack is not running. Start it with `fleetmedic up`.")
+        click.echo(f"The stack is not running. Start it with {suggested('up')}.")
     return view.all_healthy(stack, rows)

@@ -10,7 +10,7 @@ from fleetmedic.hardware import faults
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 
 _FAULTS = "\n".join(f"  {fault.name:<6} {fault.summary}" for fault in faults.FAULTS)
 
@@ -90,9 +90,9 @@ def inject(
         count=count,
         heals_by=heals_by,
     )
-    click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents list`.")
+    click.echo(f"{where}: injected {fault}. Follow it with {suggested('incidents list')}.")
     if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
         click.echo(
             f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
-            "`fleetmedic run --gpus 8 --simulate-load -- sleep 600`."
+            f"{suggested('run --gpus 8 --simulate-load -- sleep 600')}."
         )

@@ -24,6 +24,7 @@ from fleetmedic.stack.reaper import clean
 from fleetmedic.stack.render import render
 from fleetmedic.stack.service_supervisor import Report, ServiceProcess, ServiceSupervisor
 from fleetmedic.stack.services import health_urls, services
+from fleetmedic.terminal.stack_option import suggested
 
 __all__ = ["Stack", "StackOptions"]
 
@@ -190,8 +191,8 @@ class Stack:
             self._lock.close()
             self._lock = None
             raise UserError(
-                f"a stack already runs in {state}. See `fleetmedic up status`, stop it with "
-                "`fleetmedic up down`, or choose another --port-base."
+                f"a stack already runs in {state}. See {suggested('up status')}, stop it with "
+                f"{suggested('up down')}, or choose another --port-base."
             ) from None
         free = shutil.disk_usage(state).free
         if free < MIN_FREE_BYTES:
@@ -316,8 +317,8 @@ def _about_acting(level: str) -> str:
     if level == "observe":
         return (
             "REAL GPUs, level observe: the remediator takes no action; it records each decision. "
-            "To enable actions: start jobs with `fleetmedic run`, review the decisions in "
-            "`fleetmedic incidents list`, then start with --level quarantine, drain or repair "
+            f"To enable actions: start jobs with {suggested('run')}, review the decisions in "
+            f"{suggested('incidents list')}, then start with --level quarantine, drain or repair "
             "(a GPU reset requires root and an idle GPU)"
         )
     return f"REAL GPUs, level {level}: the remediator ACTS on this machine's GPUs and jobs"

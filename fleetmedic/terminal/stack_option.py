@@ -1,8 +1,12 @@
-"""Define the options --state-dir and --port-base, with which every command selects a stack."""
+"""Define the options --state-dir and --port-base, with which every command selects a stack.
+
+Commands that a command suggests to the user repeat these options.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +16,8 @@ import click
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, state_dir
 
 _OPTIONS = ("state_dir", "port_base")
+# The options that a suggested command repeats. Commands that query a remediator have the last two.
+_REPEATED = (*_OPTIONS, "url", "token_file")
 
 
 class StackLocation(NamedTuple):
@@ -58,11 +64,29 @@ def selected_stack(context: click.Context | None) -> StackLocation:
     Users write options before and after a subcommand. So an option that the command does not set is
     taken from its group.
     """
-    given: dict[str, Any] = dict.fromkeys(_OPTIONS)
+    given = _given(context, _OPTIONS)
+    base = given["port_base"] or DEFAULT_PORT_BASE
+    return StackLocation(state_dir(given["state_dir"], base), base)
+
+
+def suggested(command: str) -> str:
+    """Return `fleetmedic COMMAND` in backticks, with the options that select the current command's stack."""
+    given = _given(click.get_current_context(silent=True), _REPEATED)
+    options = [
+        f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in given.items()
+        if value is not None
+    ]
+    head, separator, tail = command.partition(" -- ")
+    return f"`fleetmedic {head}{''.join(options)}{separator}{tail}`"
+
+
+def _given(context: click.Context | None, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of options; None if neither the command nor one of its groups has set them."""
+    given: dict[str, Any] = dict.fromkeys(names)
     while context is not None:
-        for name in _OPTIONS:
+        for name in given:
             if given[name] is None:
                 given[name] = context.params.get(name)
         context = context.parent
-    base = given["port_base"] or DEFAULT_PORT_BASE
-    return StackLocation(state_dir(given["state_dir"], base), base)
+    return given

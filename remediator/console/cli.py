@@ -12,7 +12,7 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from fleetmedic.terminal.output import clean, rows
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 from remediator.console import complete
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import (
@@ -110,7 +110,7 @@ def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
         story = remediator.get(path, IncidentResponse)
     except LookupError:
         raise UserError(
-            f"incident {incident_id[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
+            f"incident {incident_id[:80]!r} not found; {suggested('incidents --all')} lists all incidents."
         ) from None
     about = story.incident
     held = f", held since {moment(about.held_since)}" if about.held_since is not None else ""
@@ -193,7 +193,7 @@ def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> st
         found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
         if gpus:
-            ask = ", ".join(f"`fleetmedic why {one.removeprefix('gpu/')}`" for one in gpus[:8])
+            ask = ", ".join(suggested(f"why {one.removeprefix('gpu/')}") for one in gpus[:8])
             return clean(f"{target}: no decision about the node itself; see {ask}.")
     return clean(said) or f"No decision about {target}: no alert named it."
 

@@ -13,6 +13,7 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.terminal.output import clean
+from fleetmedic.terminal.stack_option import suggested
 from remediator.console import complete
 from remediator.console.cli import remote
 from remediator.console.remote import RemediatorClient
@@ -140,7 +141,7 @@ def _about(
         return clean(remediator.order(f"/api/v1/incidents/{identity}/{order}", body))
     except LookupError:
         raise UserError(
-            f"incident {identity!r} not found; `fleetmedic incidents --all` lists all incidents."
+            f"incident {identity!r} not found; {suggested('incidents --all')} lists all incidents."
         ) from None
 
 
@@ -167,7 +168,7 @@ def _identity(remediator: RemediatorClient, text: str) -> str:
             f"no incident is open on {wanted}; {on[node]} is open on {node}; specify that incident."
         )
     raise UserError(
-        f"no incident is open on {wanted}; `fleetmedic incidents` lists open incidents."
+        f"no incident is open on {wanted}; {suggested('incidents')} lists open incidents."
     )
 
 

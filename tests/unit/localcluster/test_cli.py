@@ -33,7 +33,8 @@ def test_run_queues_the_job_and_says_how_to_see_it(state: Path) -> None:
         state, "run", "--gpus", "2", "--name", "train-a", "--env", "A=b", "python", "-c", "x"
     )
     assert said.exit_code == 0, said.output
-    assert "train-a is queued. Show it with: fleetmedic jobs train-a" in said.output
+    show = f"`fleetmedic jobs train-a --state-dir {state}`"
+    assert f"train-a is queued. Show it with {show}." in said.output
     assert "The controller is not running" in said.output
     job = LocalCluster(state / "cluster").job("train-a")
     assert job.command == ("python", "-c", "x")
@@ -82,7 +83,8 @@ def test_ctrl_c_while_following_ends_the_command_and_not_the_job(
     said = invoke(state, "run", "--name", "train-a", "--follow", "--", "true")
     assert said.exit_code == 130
     assert (
-        "train-a keeps running. To cancel it, run `fleetmedic jobs cancel train-a`." in said.stderr
+        f"train-a keeps running. To cancel it, run `fleetmedic jobs cancel train-a --state-dir {state}`."
+        in said.stderr
     )
 
 
