@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import click
+from click.core import ParameterSource
 
 from fleetmedic.hardware import faults
 from fleetmedic.hardware.state import Hardware
@@ -58,7 +59,7 @@ Examples:
     type=click.Choice(["reset", "reboot", "none"]),
     default="reset",
     show_default=True,
-    help="The repair that clears the fault.",
+    help="Except for `xid` and `heal`: the repair that clears the fault.",
 )
 @stack_option
 def inject(
@@ -70,6 +71,7 @@ def inject(
     heals_by: faults.HealsBy,
     stack: StackLocation,
 ) -> None:
+    _require_used_options(click.get_current_context(), fault)
     where = Target.parse(target)
     if where.kind is not TargetKind.GPU or where.gpu is None:
         raise UserError(f"TARGET: expected NODE/INDEX, such as node2/3, got {target[:80]!r}.")
@@ -90,9 +92,21 @@ def inject(
         count=count,
         heals_by=heals_by,
     )
-    click.echo(f"{where}: injected {fault}. Follow it with {suggested('incidents list')}.")
+    done = "removed all faults" if fault == "heal" else f"injected {fault}"
+    click.echo(f"{where}: {done}. Follow it with {suggested('incidents list')}.")
     if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
         click.echo(
             f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
             f"{suggested('run --gpus 8 --simulate-load -- sleep 600')}."
         )
+
+
+def _require_used_options(context: click.Context, fault: str) -> None:
+    """Raise UserError if the user set an option that does not apply to the fault."""
+    used = {one.name: one.parameters for one in faults.FAULTS}
+    for name in sorted({name for names in used.values() for name in names} - set(used[fault])):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            valid = ", ".join(one for one, names in used.items() if name in names)
+            raise UserError(
+                f"--{name.replace('_', '-')}: not used by the fault {fault}, only by {valid}."
+            )

@@ -45,6 +45,29 @@ def test_inject_refuses_what_is_no_gpu(tmp_path: Path, run: CliRunner, target: s
         run.invoke(inject, [target, "lost", "--state-dir", str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("lost --speed 0.5", "--speed: not used by the fault lost, only by slow"),
+        ("slow --xid 31", "--xid: not used by the fault slow, only by xid"),
+        ("hot --count 1", "--count: not used by the fault hot, only by xid"),
+        ("xid --heals-by reset", "--heals-by: not used by the fault xid, only by lost, hang, slow"),
+        ("heal --heals-by none", "--heals-by: not used by the fault heal"),
+    ],
+)
+def test_inject_refuses_an_option_that_the_fault_does_not_use(
+    tmp_path: Path, run: CliRunner, words: str, said: str
+) -> None:
+    hardware = Hardware(tmp_path / "hardware")
+    hardware.create(nodes=1, gpus=1)
+    with pytest.raises(UserError, match=said):
+        run.invoke(inject, ["node1/0", *words.split(), "--state-dir", str(tmp_path)])
+    assert hardware.gpu("node1", 0).healthy
+    for used in ("slow --speed 0.5 --heals-by none", "xid --xid 13 --count 2", "heal"):
+        arguments = ["node1/0", *used.split(), "--state-dir", str(tmp_path)]
+        assert run.invoke(inject, arguments).exit_code == 0
+
+
 def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
     tmp_path: Path, run: CliRunner
 ) -> None:
