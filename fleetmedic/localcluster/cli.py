@@ -57,6 +57,11 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
     show_default=True,
     help="Number of GPUs of the job, all on one node.",
 )
+@click.option(
+    "--node",
+    help="Node of the job's first attempt. After a fault, the job can move to another node. "
+    "[default: any node]",
+)
 @click.option("--name", help="Name of the job. [default: `job-` and six random digits]")
 @click.option(
     "--checkpoint-dir",
@@ -134,6 +139,7 @@ def run(
         checkpoint_dir=str(given["checkpoint_dir"].absolute()) if given["checkpoint_dir"] else None,
         user=_user(),
         grace=given["grace"],
+        node=given["node"],
     )
     job_id = cluster.submit(spec)
     click.echo(f"{job_id} is queued. Show it with {suggested(f'jobs {job_id}')}.")

@@ -36,11 +36,17 @@ def check_spec(spec: JobSpec, nodes: list[NodeView]) -> None:
         raise UserError("job environment: a variable's name is empty or contains '='.")
     if not 0 < spec.grace <= 600:
         raise UserError(f"grace: expected more than 0 and at most 600 seconds, got {spec.grace:g}.")
+    if spec.node is not None and nodes:
+        nodes = [node for node in nodes if node.name == spec.node]
+        if not nodes:
+            raise UserError(
+                f"--node: node {spec.node[:80]!r} does not exist. `fleetmedic localcluster nodes` lists all nodes."
+            )
     most = max((len(node.gpus) for node in nodes), default=None)
     if spec.gpus < 0 or (most is not None and spec.gpus > most):
         raise UserError(
-            f"--gpus: expected 0 to {most or 0}, the number of GPUs of the largest node, got "
-            f"{spec.gpus}."
+            f"--gpus: expected 0 to {most or 0}, the number of GPUs of {spec.node or 'the largest node'}, "
+            f"got {spec.gpus}."
         )
 
 

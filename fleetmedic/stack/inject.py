@@ -93,11 +93,14 @@ def inject(
         heals_by=heals_by,
     )
     done = "removed all faults" if fault == "heal" else f"injected {fault}"
-    click.echo(f"{where}: {done}. Follow it with {suggested('incidents list')}.")
+    why = suggested(f"why {where.name}/{where.gpu}")
+    click.echo(f"{where}: {done}. Follow it with {suggested('incidents list')} and {why}.")
     if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
+        # All GPUs of the node: detectors compare a GPU with others of its job.
+        run = f"run --node {where.name} --gpus {len(hardware.gpus(where.name))} --simulate-load"
         click.echo(
             f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
-            f"{suggested('run --gpus 8 --simulate-load -- sleep 600')}."
+            f"{suggested(f'{run} -- sleep 600')}."
         )
 
 

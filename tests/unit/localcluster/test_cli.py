@@ -115,6 +115,8 @@ def test_nodes_say_what_holds_their_gpus(state: Path) -> None:
     [
         ("run", "--name", "../x", "true"),
         ("run", "--gpus", "9", "true"),
+        ("run", "--node", "node9", "true"),
+        ("run", "--node", "node1", "--gpus", "5", "true"),
         ("run", "--env", "NOT_SET_ANYWHERE", "true"),
         ("jobs", "a/b"),
         ("jobs", "nobody"),

@@ -75,7 +75,12 @@ def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
     hardware.create(nodes=1, gpus=2)
     hardware.set_load("node1", 1, 0.9, 0.5)
     where = ["--state-dir", str(tmp_path)]
-    assert "shows only under load" in run.invoke(inject, ["node1/0", "slow", *where]).output
+    said = run.invoke(inject, ["node1/0", "slow", *where]).output
+    options = f"--node node1 --gpus 2 --simulate-load --state-dir {tmp_path}"
+    assert (
+        f"shows only under load. Start a job on it, for example `fleetmedic run {options}" in said
+    )
+    assert f"`fleetmedic why node1/0 --state-dir {tmp_path}`" in said
     assert "under load" not in run.invoke(inject, ["node1/1", "slow", *where]).output
     assert "under load" not in run.invoke(inject, ["node1/0", "lost", *where]).output
 
