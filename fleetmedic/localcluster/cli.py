@@ -13,12 +13,8 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import valid_name
-from fleetmedic.localcluster.jobs_cli import (
-    checked_name,
-    follow_output,
-    open_cluster,
-    warn_if_stopped,
-)
+from fleetmedic.localcluster.job_output import JobOutput, follow_output
+from fleetmedic.localcluster.jobs_cli import checked_name, open_cluster, warn_if_stopped
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.tables import print_nodes
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
@@ -145,7 +141,7 @@ def run(
     click.echo(f"{job_id} is queued. Show it with {suggested(f'jobs {job_id}')}.")
     warn_if_stopped(cluster)
     if follow:
-        sys.exit(follow_output(cluster, job_id, {}))
+        sys.exit(follow_output(JobOutput(cluster, job_id, attempt=1)))
 
 
 def _user() -> str:

@@ -78,6 +78,10 @@ class LocalCluster:
             )
         return found[0]
 
+    def output(self, job_id: str, attempt: int) -> Path:
+        """Return the output file of an attempt. It does not exist before the command starts."""
+        return views.attempt_dir(self._folder, job_id, attempt) / views.LOG_NAME
+
     def workload(self, name: str) -> WorkloadView:
         """Return one workload. Raises UserError if it does not exist."""
         with self.store.read() as db:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 import time
-from collections import deque
 from pathlib import Path
 
 import click
@@ -15,7 +13,8 @@ from click.shell_completion import CompletionItem
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.client import LocalCluster
-from fleetmedic.localcluster.model import JobState, JobView
+from fleetmedic.localcluster.job_output import JobOutput, follow_output
+from fleetmedic.localcluster.model import JobView
 from fleetmedic.localcluster.tables import as_json as render_json
 from fleetmedic.localcluster.tables import print_jobs
 from fleetmedic.terminal.output import lines_option
@@ -158,27 +157,39 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
     is_flag=True,
     help="Print new output as it is written, until the job ends or Ctrl-C.",
 )
+@click.option(
+    "--attempt",
+    type=click.IntRange(min=1),
+    help="Number of the attempt; each restart of the job is a new attempt. [default: the latest attempt]",
+)
 @lines_option
 @stack_option
-def job_logs(job_id: str, follow: bool, count: int, stack: StackLocation) -> None:
-    """Print the last lines of the output of a job's current attempt.
+def job_logs(
+    job_id: str, follow: bool, attempt: int | None, count: int, stack: StackLocation
+) -> None:
+    """Print the last lines of the output of a job's attempt.
+
+    With --follow, the command also prints the output of all later attempts.
 
     \b
     Examples:
       fleetmedic jobs logs train-a
       fleetmedic jobs logs train-a -n 200 --follow
+      fleetmedic jobs logs train-a --attempt 1
     """
     cluster = open_cluster(stack.state)
     job = cluster.job(checked_name(job_id, "ID"))
-    if job.log is None:
-        click.echo(f"{job_id} has no output yet: {job.text}", err=True)
-    printed: dict[Path, int] = {}
-    if job.log is not None and job.log.exists():
-        with job.log.open(errors="replace") as file:
-            click.echo("".join(deque(file, count)), nl=False)
-            printed[job.log] = file.tell()
+    latest = max(1, job.latest_attempt)
+    if attempt is not None and attempt > latest:
+        raise UserError(f"--attempt: the latest attempt of {job_id} is {latest}, got {attempt}.")
+    output = JobOutput(cluster, job_id, attempt or latest)
+    if lines := output.last_lines(count):
+        click.echo(lines, nl=False)
+    else:
+        said = f"{job_id} has no output of attempt {output.attempt}. {job.state}: {job.text}"
+        click.echo(said, err=True)
     if follow:
-        sys.exit(follow_output(cluster, job_id, printed))
+        sys.exit(follow_output(output))
 
 
 @jobs.command("cancel")
@@ -217,38 +228,6 @@ def _show_one(job: JobView) -> None:
         ("output", job.log or "none yet"),
     ):
         click.echo(f"{name + ':':13}{value}")
-
-
-def follow_output(cluster: LocalCluster, job_id: str, shown: dict[Path, int]) -> int:
-    """Print the output of all attempts until the job ends; returns the exit code.
-
-    `shown` has the number of bytes already printed of each file. Ctrl-C ends only this command, not the job.
-    """
-    try:
-        while True:
-            job = cluster.job(job_id)
-            if job.log is not None:
-                _show(job.log, shown)
-            if job.state.ended:
-                click.echo(f"{job_id} {job.state}: {job.text}", err=True)
-                return 0 if job.state is JobState.COMPLETED else 1
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\n{job_id} keeps running. To cancel it, run {suggested(f'jobs cancel {job_id}')}.",
-            err=True,
-        )
-        return 130
-
-
-def _show(log: Path, shown: dict[Path, int]) -> None:
-    try:
-        with log.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            offset = shown.get(log, 0)
-            file.seek(offset if offset <= size else 0)  # smaller: the log was rotated
-            data = file.read(1_000_000)
-            shown[log] = file.tell()
-    except OSError:
-        return
-    click.echo(data.decode(errors="replace"), nl=False)
+    if job.restarts:
+        logs = suggested(f"jobs logs {job.id} --attempt N")
+        click.echo(f"Output of attempts 1 to {job.restarts}: {logs}.")

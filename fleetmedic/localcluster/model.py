@@ -131,6 +131,11 @@ class JobView:
     restart_ops: tuple[str, ...] = ()
     restarts_done: tuple[str, ...] = ()
 
+    @property
+    def latest_attempt(self) -> int:
+        """Return the number of the latest attempt, 0 before the first attempt."""
+        return self.restarts + 1 if self.log else 0
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadView:
