@@ -113,5 +113,6 @@ def _state(incident: Incident) -> str:
     return f"{incident.state}, held" if held else str(incident.state)
 
 
-def _when(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _when(at: float, timespec: str = "seconds") -> str:
+    utc = datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
+    return f"{utc.isoformat(' ', timespec)} UTC"

@@ -23,7 +23,7 @@ from remediator.console.responses import (
     PauseDoc,
     WhyResponse,
 )
-from remediator.console.show import STYLES, moment, pause_line
+from remediator.console.show import STYLES, instant, moment, pause_line
 
 P = ParamSpec("P")
 DAY = 86_400.0
@@ -121,7 +121,7 @@ def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
     click.echo(clean(story.summary or about.text))
     rows(
         ("time", "event", "reason", "what happened"),
-        [(moment(one.at), one.event, one.reason or "", one.text) for one in story.events],
+        [(instant(one.at), one.event, one.reason or "", one.text) for one in story.events],
         STYLES,
     )
 
@@ -174,7 +174,7 @@ def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str,
     The first decision of the latest incident is always included. One row shows the number of
     omitted decisions.
     """
-    lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
+    lines = [(instant(one.at), one.reason, one.text, one.incident or "") for one in decisions]
     left_out = len(lines) - limit
     if left_out <= 0:
         return lines

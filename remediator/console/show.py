@@ -10,11 +10,17 @@ from fleetmedic.terminal.output import clean
 HELD = ", held"
 
 
-def moment(at: float) -> str:
-    """Return a Unix time as local date and time, or "-" if it is missing or invalid."""
+def moment(at: float, timespec: str = "seconds") -> str:
+    """Return a Unix time as date, time and time zone of this machine, or "-" if it is missing or invalid."""
     if not 0 < at < 1e11:
         return "-"
-    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    local = datetime.fromtimestamp(at, UTC).astimezone()
+    return f"{local.replace(tzinfo=None).isoformat(' ', timespec)} {local:%Z}"
+
+
+def instant(at: float) -> str:
+    """Return the time of an event to the millisecond, because several events can be in one second."""
+    return moment(at, "milliseconds")
 
 
 class Paused(Protocol):

@@ -181,7 +181,7 @@ def test_why_asks_about_the_whole_target_and_tells_the_newest_last(
 ) -> None:
     lines = run(why, "node2/gpu3").output.splitlines()
     assert place.asked[0][1] == "/api/v1/why?target=gpu%2Fnode2%2F3"
-    assert [line.split()[2] for line in lines[1:]] == ["routed", "hold"]
+    assert [line.split()[3] for line in lines[1:]] == ["routed", "hold"]
     assert "A short hold first." in lines[2]
 
 
@@ -390,6 +390,27 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("NO_COLOR", "1")
     rows(("id", "state"), [("inc-1", "ESCALATED")], STYLES)
     assert "31m" not in screen.getvalue()
+
+
+def test_a_time_names_its_zone_and_an_event_its_millisecond(
+    run: Callable[..., Result], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps of one second are told apart."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    story = [{**EVENTS[1], "at": 1_700_000_000.25}, {**EVENTS[1], "at": 1_700_000_000.5}]
+    place.put(f"/api/v1/incidents/{OPEN['id']}", {"incident": OPEN, "events": story})
+    decided = [{**DECISIONS[0], "at": 1_700_000_000.25}]
+    place.put("/api/v1/why", {"target": "gpu/node2/3", "decisions": decided})
+    try:
+        shown = run(incidents, "show", OPEN["id"]).output
+        assert "2023-11-15 07:13:20.250 JST" in shown
+        assert "2023-11-15 07:13:20.500 JST" in shown
+        assert "2023-11-15 07:13:20.250 JST" in run(why, "node2/3").output
+        assert moment(1_700_000_000.5) == "2023-11-15 07:13:20 JST"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("at", [0.0, -1.0, float("nan"), 1e300])
