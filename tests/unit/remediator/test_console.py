@@ -379,6 +379,25 @@ def test_a_terminal_gets_a_table_and_markup_stays_text(monkeypatch: pytest.Monke
     assert "[red]" in drawn
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120, 160, 250])
+def test_no_text_is_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    cells = ("train-a", "QUARANTINED, held", "0,1,2,3,4,5,6,7", "12h", "one of many", "two " * 40)
+    rows(("JOB", "STATE", "GPUS", "AGE", "NODE", "REASON"), [cells], {})
+    drawn = screen.getvalue()
+    for word in " ".join(cells).split():
+        assert word in drawn, columns
+    assert drawn.count("two") == 40
+
+
 def test_no_color_is_honoured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
