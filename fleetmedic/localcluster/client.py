@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from fleetmedic.localcluster import store_writes, views
 from fleetmedic.localcluster.inventory import Inventory
@@ -38,6 +38,7 @@ from fleetmedic.localcluster.retry import JobReason, Stop
 from fleetmedic.localcluster.store import Store
 
 __all__ = ["Conflict", "LocalCluster"]
+MAX_REASON = 1000
 
 
 class LocalCluster:
@@ -126,7 +127,7 @@ class LocalCluster:
             if not held:
                 db.execute(
                     "INSERT INTO quarantines VALUES (?, ?, ?, ?, ?)",
-                    (str(target), owner, reason[:1000], op_id, now),
+                    (str(target), owner, shortened(reason, MAX_REASON), op_id, now),
                 )
             store_writes.record_operation(
                 db, op_id, "quarantine", str(target), str(int(not held)), now
@@ -274,7 +275,7 @@ class LocalCluster:
             going = not job.state.ended
             self._job_op(op_id, stop, job, done=not going, answer=going)
             if going:
-                request_stop(db, job, stop, reason, text[:1000], time.time())
+                request_stop(db, job, stop, reason, shortened(text, MAX_REASON), time.time())
             return going
 
     def _job_op(

@@ -17,7 +17,7 @@ from fleetmedic.stack import binaries
 from fleetmedic.stack.fetch import fetch
 from fleetmedic.stack.health import health_problem
 from fleetmedic.stack.identity import Mark, alive
-from fleetmedic.stack.logs import last_lines, rotate
+from fleetmedic.stack.logs import quoted_lines, rotate
 from fleetmedic.stack.plan import CLUSTER, StackOptions, StackPlan, decide
 from fleetmedic.stack.ports import require_free
 from fleetmedic.stack.reaper import clean
@@ -244,10 +244,9 @@ class Stack:
 
     def _not_ready_text(self, name: str, why: dict[str, str], timeout: float) -> str:
         log = self.plan.state / "logs" / f"{'localcluster' if name == 'pool' else name}.log"
-        log_lines = last_lines(log, 3)
         return (
             f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"
-            + "\n".join(f"    {line}" for line in log_lines or ["(nothing)"])
+            + quoted_lines(log, 3)
         )
 
 

@@ -10,7 +10,7 @@ import re
 
 import click
 
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.terminal.output import clean
 from fleetmedic.terminal.stack_option import suggested
@@ -43,7 +43,7 @@ def pause(remediator: RemediatorClient, reason: str) -> None:
     Example:
       fleetmedic pause --reason "switch maintenance in rack 4"
     """
-    body = {"by": _user(), "reason": clean(reason)[:MAX_WHY]}
+    body = {"by": _user(), "reason": shortened(clean(reason), MAX_WHY)}
     click.echo(clean(remediator.post("/api/v1/pause", body)))
 
 
@@ -173,7 +173,7 @@ def _identity(remediator: RemediatorClient, text: str) -> str:
 
 
 def _reason(text: str) -> str:
-    cleaned = clean(text).strip()[:MAX_WHY]
+    cleaned = shortened(clean(text).strip(), MAX_WHY)
     if not cleaned:
         raise UserError("--reason: expected a reason for the journal, got an empty text.")
     return cleaned
