@@ -9,17 +9,16 @@ from typing import Any, Concatenate, ParamSpec
 
 import click
 
-from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.labels import Target, TargetKind, valid_name
+from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.terminal.output import clean, rows
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 from remediator.console import complete
+from remediator.console.incident_argument import latest_incident, list_incidents, not_found
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import (
     ENDED,
     DecisionDoc,
     IncidentResponse,
-    IncidentsResponse,
     PauseDoc,
     WhyResponse,
 )
@@ -90,28 +89,28 @@ def list_(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
 
 
 @incidents.command()
-@click.argument("incident_id", metavar="ID", shell_complete=complete.incidents)
+@click.argument("incident", shell_complete=complete.incidents)
 @click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
 @remote
-def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
+def show(remediator: RemediatorClient, incident: str, as_json: bool) -> None:
     """Show an incident and its events in the journal.
 
+    INCIDENT is an incident id, or a target, such as node2/3. A target selects its latest incident.
+
     \b
-    Example:
+    Examples:
       fleetmedic incidents show inc-0123456789
+      fleetmedic incidents show node2/3
     """
-    path = f"/api/v1/incidents/{incident_id}"
+    identity = latest_incident(remediator, incident)
+    path = f"/api/v1/incidents/{identity}"
     try:
-        if not valid_name(incident_id):
-            raise LookupError
         if as_json:
             click.echo(remediator.get_raw(path).decode(errors="replace").rstrip())
             return
         story = remediator.get(path, IncidentResponse)
     except LookupError:
-        raise UserError(
-            f"incident {incident_id[:80]!r} not found; {suggested('incidents --all')} lists all incidents."
-        ) from None
+        raise not_found(identity) from None
     about = story.incident
     held = f", held since {moment(about.held_since)}" if about.held_since is not None else ""
     click.echo(
@@ -158,9 +157,7 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
             return
         answer = remediator.get("/api/v1/why", WhyResponse, query)
     except LookupError:
-        raise UserError(
-            f"{remediator.url} is not a remediator, or runs an older version; check --url."
-        ) from None
+        raise remediator.unknown_path() from None
     _print_pause(answer.pause)
     if not answer.decisions:
         click.echo(_no_decisions(remediator, wanted, answer.text))
@@ -190,7 +187,7 @@ def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str,
 def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> str:
     """Return the text for a target without decisions: the server's text, or a hint to incidents of its GPUs."""
     if target.kind is TargetKind.NODE:
-        found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
+        found = list_incidents(remediator).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
         if gpus:
             ask = ", ".join(suggested(f"why {one.removeprefix('gpu/')}") for one in gpus[:8])
@@ -209,11 +206,9 @@ def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
         if as_json:
             click.echo(remediator.get_raw("/api/v1/incidents").decode(errors="replace").rstrip())
             return
-        answer = remediator.get("/api/v1/incidents", IncidentsResponse)
+        answer = list_incidents(remediator)
     except LookupError:
-        raise UserError(
-            f"{remediator.url} is not a remediator, or runs an older version; check --url."
-        ) from None
+        raise remediator.unknown_path() from None
     _print_pause(answer.pause)
     found = answer.incidents
     day_ago = time.time() - DAY

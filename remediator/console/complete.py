@@ -27,19 +27,22 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 def incidents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the ids of all incidents, newest first."""
-    found = reversed(list(_incidents(ctx)))
-    return _matching(((one.id, f"{_written(one.target)} {one.state}") for one in found), incomplete)
+    """Complete the ids of all incidents, newest first, and their targets."""
+    return _matching(_named(_incidents(ctx)), incomplete)
 
 
 def open_incidents(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete the ids of open incidents, and their targets."""
-    found = [one for one in _incidents(ctx) if one.state not in ENDED]
-    known = [(one.id, f"{_written(one.target)} {one.state}") for one in reversed(found)]
-    known += [(_written(one.target), one.state) for one in found]
-    return _matching(known, incomplete)
+    return _matching(_named(one for one in _incidents(ctx) if one.state not in ENDED), incomplete)
+
+
+def _named(incidents: Iterable[IncidentDoc]) -> list[tuple[str, str]]:
+    """Return the ids, newest first, and then the targets, each with a description."""
+    found = list(incidents)
+    ids = [(one.id, f"{_written(one.target)} {one.state}") for one in reversed(found)]
+    return ids + list({_written(one.target): one.state for one in found}.items())
 
 
 def _incidents(ctx: click.Context) -> Iterable[IncidentDoc]:

@@ -92,9 +92,11 @@ class RemediatorClient:
         try:
             return self.order(path, body)
         except LookupError:
-            raise UserError(
-                f"{self.url} is not a remediator, or runs an older version; check --url."
-            ) from None
+            raise self.unknown_path() from None
+
+    def unknown_path(self) -> UserError:
+        """Return the error for status 404 of a path that every remediator has."""
+        return UserError(f"{self.url} is not a remediator, or runs an older version; check --url.")
 
     def order(self, path: str, body: Mapping[str, str | bool]) -> str:
         """Send an order with the token; returns the text of the response. Raises LookupError for status 404."""

@@ -286,7 +286,7 @@ def test_a_target_without_an_open_incident_is_one_sentence(
     capsys: pytest.CaptureFixture[str], place: Place, state: Path, name: str
 ) -> None:
     said = sentence(capsys, "close", name, "--reason", "x", "--state-dir", str(state))
-    assert ("no incident is open on" in said) or ("expected a target" in said)
+    assert ("no incident is open on" in said) or ("expected an incident id, or a target" in said)
     assert [how for how, *_ in place.asked] in ([], ["GET"])
 
 
@@ -295,7 +295,7 @@ def test_a_gpu_whose_node_has_the_incident_is_told_so(
 ) -> None:
     place.put("/api/v1/incidents", {"incidents": [{**OPEN, "target": "node/node2"}]})
     said = sentence(capsys, "retry", "node2/3", "--reason", "x", "--state-dir", str(state))
-    assert "inc-0123456789 is open on node/node2" in said
+    assert "specify inc-0123456789, the incident on node/node2" in said
 
 
 def test_an_order_that_cannot_be_done_is_the_remediators_own_sentence(
@@ -457,12 +457,41 @@ def test_a_target_that_is_none_is_one_sentence(
     assert "expected a target" in sentence(capsys, "why", "../etc", "--state-dir", str(state))
 
 
-@pytest.mark.parametrize("incident", ["inc-ffffffffff", "../pause", "a?b"])
+@pytest.mark.parametrize(
+    ("incident", "what"),
+    [
+        ("inc-ffffffffff", "incident 'inc-ffffffffff' not found"),
+        ("inc-xyz", "incident 'inc-xyz' not found"),
+        ("inc-a/../pause", "incident 'inc-a/../pause' not found"),
+        ("../pause", "expected an incident id, or a target"),
+        ("a?b", "expected an incident id, or a target"),
+        ("node9", "no incident exists on node/node9; `fleetmedic incidents --all"),
+        ("node1/5", "specify inc-bbbbbbbbbb, the incident on node/node1"),
+    ],
+)
 def test_an_unknown_incident_is_one_sentence(
-    capsys: pytest.CaptureFixture[str], state: Path, incident: str
+    capsys: pytest.CaptureFixture[str], state: Path, incident: str, what: str
 ) -> None:
-    said = sentence(capsys, "incidents", "show", incident, "--state-dir", str(state))
-    assert "not found" in said
+    assert what in sentence(capsys, "incidents", "show", incident, "--state-dir", str(state))
+
+
+def test_close_of_an_id_that_cannot_exist_does_not_speak_of_a_node(
+    capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    said = sentence(capsys, "close", "inc-xyz", "--reason", "x", "--state-dir", str(state))
+    assert "incident 'inc-xyz' not found" in said
+
+
+@pytest.mark.parametrize("target", ["node2/3", "gpu/node2/3"])
+def test_show_of_a_target_is_its_latest_incident(
+    run: Callable[..., Result], place: Place, target: str
+) -> None:
+    older = {**OPEN, "id": "inc-eeeeeeeeee", "state": "CLOSED", "opened": NOW - 900}
+    place.put("/api/v1/incidents", {"incidents": [older, OPEN, CLOSED]})
+    assert run(incidents, "show", target).output.startswith("inc-0123456789: gpu/node2/3 is")
+    place.put("/api/v1/incidents/inc-eeeeeeeeee", {"incident": older, "events": EVENTS})
+    place.put("/api/v1/incidents", {"incidents": [older]})
+    assert run(incidents, "show", target).output.startswith("inc-eeeeeeeeee: gpu/node2/3 is CLOSED")
 
 
 def test_a_refused_token_names_its_file(
@@ -560,6 +589,7 @@ def test_targets_and_incidents_are_completed(state: Path) -> None:
     assert completed(why, state, "") == ["node2/3", "node1"]
     assert completed(why, state, "node2") == ["node2/3"]
     assert completed(incidents, state, "show", "inc-a") == [CLOSED["id"]]
+    assert completed(incidents, state, "show", "node") == ["node2/3", "node1"]
     assert completed(close, state, "") == [OPEN["id"], "node2/3"]
 
 
