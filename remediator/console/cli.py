@@ -13,11 +13,11 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.terminal.output import clean, rows
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 from remediator.console import complete
+from remediator.console.decision_rows import HEADINGS, decision_rows
 from remediator.console.incident_argument import latest_incident, list_incidents, not_found
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import (
     ENDED,
-    DecisionDoc,
     IncidentResponse,
     PauseDoc,
     WhyResponse,
@@ -140,9 +140,9 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
     """Show the remediator's latest decisions about TARGET, and the reason for each decision.
 
     TARGET is NODE, NODE/INDEX for a GPU, job/ID or workload/NAME. The newest decision is the last
-    line. The output has two lines for each step: one when the remediator announces the step, and one
-    when the step is done. If a safety check (guard) blocks the next step, the last line gives the
-    reason.
+    line. The output has one line for each step: its result, or its announcement while the step is in
+    progress. If a safety check (guard) blocks the next step, the last line gives the reason.
+    docs/lifecycle.md lists the reason codes.
 
     \b
     Examples:
@@ -162,26 +162,7 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
     if not answer.decisions:
         click.echo(_no_decisions(remediator, wanted, answer.text))
         return
-    rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit), STYLES)
-
-
-def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
-    """Return the latest `limit` decisions as table rows.
-
-    The first decision of the latest incident is always included. One row shows the number of
-    omitted decisions.
-    """
-    lines = [(instant(one.at), one.reason, one.text, one.incident or "") for one in decisions]
-    left_out = len(lines) - limit
-    if left_out <= 0:
-        return lines
-    latest = decisions[-1].incident
-    first = next(n for n, one in enumerate(decisions) if one.incident == latest)
-    begun = [lines[first]] if first < left_out else []
-    count = left_out - len(begun)
-    text = f"{count} decisions left out: --limit {len(lines)} shows them"
-    gap = [("", "", text, "")] if count else []
-    return [*begun, *gap, *lines[-limit:]]
+    rows(HEADINGS, decision_rows(answer.decisions, limit), STYLES)
 
 
 def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> str:

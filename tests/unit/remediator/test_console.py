@@ -181,13 +181,56 @@ def test_why_asks_about_the_whole_target_and_tells_the_newest_last(
 ) -> None:
     lines = run(why, "node2/gpu3").output.splitlines()
     assert place.asked[0][1] == "/api/v1/why?target=gpu%2Fnode2%2F3"
-    assert [line.split()[3] for line in lines[1:]] == ["routed", "hold"]
+    assert [line.split()[-1] for line in lines[1:]] == ["routed", "hold"]
     assert "A short hold first." in lines[2]
 
 
 def test_why_keeps_the_newest_where_they_are_many(run: Callable[..., Result]) -> None:
     """In the order of the journal: a wall clock that jumped changes nothing about what came last."""
-    assert "  hold  " in run(why, "node2/3", "--limit", "1").output.splitlines()[-1]
+    assert run(why, "node2/3", "--limit", "1").output.splitlines()[-1].endswith("  hold")
+
+
+def _decision(event: str, reason: str, text: str, op_id: str = "") -> dict[str, Any]:
+    return {
+        **DECISIONS[0],
+        "event": event,
+        "reason": reason,
+        "text": text,
+        "data": {"op_id": op_id},
+    }
+
+
+def test_why_has_one_line_for_each_step_and_says_what_is_in_progress(
+    run: Callable[..., Result], place: Place
+) -> None:
+    story = [
+        _decision("IncidentOpened", "routed", "A playbook matches."),
+        _decision("StateChanged", "routed", "A playbook matches."),
+        _decision("StepPrepared", "quarantined", "It is quarantined.", "a"),
+        _decision("StepDone", "effect_seen", "node2/3 gets no jobs.", "a"),
+        _decision("StateChanged", "quarantined", "It is quarantined."),
+        _decision("Held", "hold", "A short hold."),
+        _decision("StepPrepared", "step_allowed", "The remediator tests it.", "b"),
+        _decision("StepDone", "effect_seen", "Test passed.", "b"),
+        _decision("Verified", "verified", "Test passed."),
+        _decision("StepPrepared", "step_allowed", "People are notified.", "c"),
+        _decision("StepDone", "effect_seen", "People are notified: it is healthy.", "c"),
+        _decision("Notified", "notified", "it is healthy.", "c"),
+        _decision("StateChanged", "release_failed", "It was not released."),
+        _decision("StepPrepared", "step_allowed", "It is released.", "d"),
+    ]
+    place.put("/api/v1/why", {"target": "gpu/node2/3", "decisions": story})
+    lines = run(why, "node2/3").output.splitlines()
+    assert lines[0].split() == ["time", "decision", "incident", "reason", "code"]
+    assert [re.split(r"  +", line)[1] for line in lines[1:]] == [
+        "A playbook matches.",
+        "node2/3 gets no jobs.",
+        "A short hold.",
+        "Test passed.",
+        "People are notified: it is healthy.",
+        "It was not released.",
+        "It is released.",
+    ]
 
 
 def test_why_of_a_target_never_named_is_said_in_words(
