@@ -11,7 +11,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
-from remediator.console.show import instant
+from fleetmedic.terminal.times import instant
 
 LISTEN = "127.0.0.1:9095"
 _config = click.option(

@@ -24,6 +24,7 @@ from fleetmedic.terminal.stack_option import (
     stack_option,
     suggested,
 )
+from fleetmedic.terminal.times import moment
 
 STALE_SECONDS = 5.0
 
@@ -104,7 +105,9 @@ def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackL
     """List the jobs of the embedded cluster.
 
     The subcommands show a job, print its output or cancel it. `fleetmedic jobs ID` is the same as
-    `fleetmedic jobs show ID`.
+    `fleetmedic jobs show ID`. AGE is the time since the job was submitted. DURATION is the time from
+    the start of the first attempt until the end of the job, or until now. Each restart of the job is
+    a new ATTEMPT. MOVES is the number of restarts on other GPUs.
 
     \b
     Examples:
@@ -133,8 +136,8 @@ def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackL
 def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
     """Show a job and its details.
 
-    The output has the state, node, GPUs, number of restarts, command, checkpoint directory and output
-    file of the job.
+    The output has the state, node, GPUs, attempts, times, command, checkpoint directory and output file
+    of the job.
 
     \b
     Example:
@@ -218,10 +221,12 @@ def _show_one(job: JobView) -> None:
         ("job", job.id),
         ("state", f"{job.state}: {job.text} ({job.reason})"),
         ("node", f"{job.node or 'none yet'}, GPUs {gpus}"),
-        (
-            "history",
-            f"{job.restarts} restarts, {job.moves} moves, {job.attempts} failures of the job itself",
-        ),
+        ("attempt", job.latest_attempt or "none yet"),
+        ("restarts", f"{job.restarts}, {job.moves} of them on other GPUs"),
+        ("failures", f"{job.attempts} of the command itself"),
+        ("submitted", moment(job.submitted)),
+        ("started", moment(job.started or 0)),
+        ("ended", moment(job.finished or 0)),
         ("command", " ".join(job.command)),
         ("user", job.user),
         ("checkpoints", job.checkpoint_dir),
@@ -229,5 +234,5 @@ def _show_one(job: JobView) -> None:
     ):
         click.echo(f"{name + ':':13}{value}")
     if job.restarts:
-        logs = suggested(f"jobs logs {job.id} --attempt N")
-        click.echo(f"Output of attempts 1 to {job.restarts}: {logs}.")
+        logs = suggested(f"jobs logs {job.id} --attempt {job.restarts}")
+        click.echo(f"Output of the previous attempt: {logs}.")

@@ -25,15 +25,16 @@ def print_jobs(found: list[JobView], now: float) -> None:
         click.echo(f"No jobs. Start one with {suggested('run --gpus 1 -- COMMAND')}.")
         return
     rows(
-        ("JOB", "STATE", "NODE", "GPUS", "AGE", "RESTARTS", "MOVES", "REASON"),
+        ("JOB", "STATE", "NODE", "GPUS", "AGE", "DURATION", "ATTEMPT", "MOVES", "REASON"),
         [
             (
                 job.id,
                 job.state,
                 job.node or "-",
                 ",".join(map(str, job.gpus)) or "-",
-                format_duration(round((job.finished or now) - job.submitted)),
-                str(job.restarts),
+                format_duration(round(now - job.submitted)),
+                format_duration(round((job.finished or now) - job.started)) if job.started else "-",
+                str(job.latest_attempt or "-"),
                 str(job.moves),
                 job.text,
             )

@@ -12,6 +12,7 @@ import click
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.terminal.output import clean, rows
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
+from fleetmedic.terminal.times import instant, moment
 from remediator.console import complete
 from remediator.console.decision_rows import HEADINGS, decision_rows
 from remediator.console.incident_argument import latest_incident, list_incidents, not_found
@@ -22,7 +23,7 @@ from remediator.console.responses import (
     PauseDoc,
     WhyResponse,
 )
-from remediator.console.show import STYLES, instant, moment, pause_line
+from remediator.console.show import STYLES, pause_line
 
 P = ParamSpec("P")
 DAY = 86_400.0

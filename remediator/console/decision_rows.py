@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fleetmedic.terminal.times import instant
 from remediator.console.responses import DecisionDoc
-from remediator.console.show import instant
 from remediator.core.events import Kind
 
 HEADINGS = ("time", "decision", "incident", "reason code")

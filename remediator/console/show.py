@@ -1,26 +1,13 @@
-"""Format times, states and the pause for console output."""
+"""Format states and the pause for console output."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Protocol
 
 from fleetmedic.terminal.output import clean
+from fleetmedic.terminal.times import moment
 
 HELD = ", held"
-
-
-def moment(at: float, timespec: str = "seconds") -> str:
-    """Return a Unix time as date, time and time zone of this machine, or "-" if it is missing or invalid."""
-    if not 0 < at < 1e11:
-        return "-"
-    local = datetime.fromtimestamp(at, UTC).astimezone()
-    return f"{local.replace(tzinfo=None).isoformat(' ', timespec)} {local:%Z}"
-
-
-def instant(at: float) -> str:
-    """Return the time of an event to the millisecond, because several events can be in one second."""
-    return moment(at, "milliseconds")
 
 
 class Paused(Protocol):

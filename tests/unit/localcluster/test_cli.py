@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.terminal.times import moment
 
 
 @pytest.fixture
@@ -81,8 +84,28 @@ def test_jobs_logs_prints_the_last_lines_of_an_attempt(state: Path) -> None:
     assert invoke(state, *logs).output == "four\n"
     assert invoke(state, *logs, "--attempt", "1", "-n", "2").output == "two\nthree\n"
     assert "latest attempt of train-a is 2" in str(invoke(state, *logs, "--attempt", "3").exception)
-    hint = f"attempts 1 to 1: `fleetmedic jobs logs train-a --attempt N --state-dir {state}`"
+    hint = f"previous attempt: `fleetmedic jobs logs train-a --attempt 1 --state-dir {state}`"
     assert hint in invoke(state, "jobs", "train-a").output
+
+
+def test_jobs_names_the_attempt_and_tells_the_age_from_the_duration(state: Path) -> None:
+    attempts = Attempts(state)
+
+    def cells() -> dict[str, str]:
+        lines = invoke(state, "jobs").stdout.splitlines()
+        heads, values = (re.split(r"  +", line) for line in lines)
+        return dict(zip(heads, values, strict=True))
+
+    assert (cells()["DURATION"], cells()["ATTEMPT"]) == ("-", "-")
+    attempts.prints(2, "")
+    now = time.time()
+    for column, ago in (("submitted", 3 * 86_400), ("started", 2 * 86_400), ("finished", 86_400)):
+        attempts.set(column, now - ago)
+    found = cells()
+    assert (found["AGE"][:2], found["DURATION"], found["ATTEMPT"]) == ("3d", "1d", "2")
+    shown = invoke(state, "jobs", "train-a").output
+    assert "attempt:     2\nrestarts:    1, 0 of them on other GPUs\n" in shown
+    assert f"ended:       {moment(now - 86_400)}\n" in shown
 
 
 def test_following_misses_no_attempt_and_no_end_of_one(

@@ -21,9 +21,10 @@ from click.testing import CliRunner, Result
 from fleetmedic.cli import main
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.terminal.output import rows
+from fleetmedic.terminal.times import moment
 from remediator.console.cli import incidents, why
 from remediator.console.orders import close, pause, release, resume, retry
-from remediator.console.show import STYLES, moment
+from remediator.console.show import STYLES
 
 NOW = time.time()
 OPEN = {
