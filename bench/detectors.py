@@ -21,7 +21,7 @@ from fleetmedic.hardware.state import GpuState
 from fleetmedic.stack.history import GeneratedSeries, PastFault, PastGpu, generate_series, schedule
 from rules.detectors.base import Detector, FitParameters, History, Model, Query, Refusal
 from rules.detectors.calibrate import alerts
-from rules.detectors.gpu_covariance import BUSY, WAIT, CovarianceModel, GpuCovariance, _inputs
+from rules.detectors.gpu_covariance import WAIT, CovarianceModel, GpuCovariance, SensorData
 from rules.detectors.peer_band import FLOOR_Z, MIN_GAP, PeerBand, PeerModel, deviations
 from rules.detectors.peer_band import WAIT as PEER_WAIT
 from rules.detectors.peer_band import WINDOW as PEER_WINDOW
@@ -91,12 +91,10 @@ def named_by_peers(model: PeerModel, history: History) -> set[Key]:
 
 def named_by_model(model: CovarianceModel, history: History) -> set[Key]:
     """The GPUs for which GpuAnomalyScoreHigh would fire."""
-    keys, load, cube = _inputs(history)
-    score = np.full(load.shape, np.nan)
-    busy = load > BUSY
-    score[busy] = model.distances(load[busy], cube[busy])
-    held = rolling_min(score, history["utilization"].grid.samples(WAIT))
-    return {key for key, row in zip(keys, held, strict=True) if alerts(row[None], model.threshold)}
+    sensors = SensorData.of(history)
+    held = rolling_min(model.distances(sensors), history["utilization"].grid.samples(WAIT))
+    found = zip(sensors.gpus, held, strict=True)
+    return {key for key, row in found if alerts(row[None], model.threshold)}
 
 
 def fitted(detector: Detector, history: History, budget: float) -> Model:

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleetmedic import __version__
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.terminal.disk_errors import explain
 from fleetmedic.terminal.mistyped import advice
 from fleetmedic.terminal.ownership import require_sole_owner
@@ -206,7 +206,7 @@ def main() -> None:
         if sentence := explain(error):
             click.echo(f"fleetmedic: {sentence}", err=True)
             sys.exit(2)
-        text = " ".join(str(error).split())[:300]
+        text = shortened(" ".join(str(error).split()), 300)
         click.echo(
             f"fleetmedic: {type(error).__name__}: {text}. Set FLEETMEDIC_DEBUG=1 for a traceback.",
             err=True,

@@ -19,6 +19,7 @@ import structlog
 
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.windows import open_maintenance
+from fleetmedic.kernel.errors import shortened
 from fleetmedic.kernel.labels import ALERTNAME, CLUSTER, GPU, JOB_ID, NODE, SERVICE, UUID
 from remediator.alertmanager import AlertmanagerResponse, ListedAlert, Silence
 from remediator.core.evidence import ACTIVE, OVER, AlertStatus, Evidence, unknown
@@ -250,7 +251,7 @@ class AlertStates:
         if listed.silenced_by:
             return self._silenced(listed.silenced_by[0])
         if listed.muted_by:
-            return _muted_by(", ".join(listed.muted_by)[:MOST_COMMENT], self._now())
+            return _muted_by(shortened(", ".join(listed.muted_by), MOST_COMMENT), self._now())
         by = listed.inhibited_by[0]
         source = self._asked.response.listed.get(by) if self._asked.response else None
         name = source.alert.name if source else "another alert"
@@ -290,4 +291,4 @@ def _same(one: Alert, other: Alert) -> bool:
 def _plain(text: str) -> str:
     """Return a user's string from Alertmanager on one line, at most MOST_COMMENT characters long."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
-    return line[:MOST_COMMENT].strip() or "(empty)"
+    return shortened(line.strip(), MOST_COMMENT) or "(empty)"

@@ -11,6 +11,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
+from fleetmedic.terminal.times import instant
 
 LISTEN = "127.0.0.1:9095"
 _config = click.option(
@@ -240,7 +241,7 @@ def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
 
 
 def _line(item: dict[str, object]) -> str:
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(str(item["at"]))))
+    at = instant(float(str(item["at"])))
     text = f"{item['seq']:>6} {at} {item['event']:<14} {item['target'] or '-':<16} {item['text']}"
     return "".join(letter if letter.isprintable() else " " for letter in text)
 

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx2
 import msgspec
 
+from fleetmedic.kernel.errors import shortened
+
 T = TypeVar("T")
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 TIMEOUT = 2.0
@@ -93,7 +95,9 @@ class Client:
             raise UnreachableError(f"{shown} did not answer within {self._timeout:g} s.") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             what = " ".join(str(error).split()) or type(error).__name__
-            raise UnreachableError(f"{shown} cannot be reached: {what[:MAX_SENTENCE]}.") from None
+            raise UnreachableError(
+                f"{shown} cannot be reached: {shortened(what, MAX_SENTENCE)}."
+            ) from None
 
 
 class Notifier(Client):

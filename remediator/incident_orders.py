@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from fleetmedic.kernel.durations import format_duration
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import ClusterError
 from remediator.core import events
@@ -151,7 +151,9 @@ class IncidentOrders:
             )
         text = f"{by}: {why}" + (f" {kept} stays quarantined." if kept else "")
         now, reason = self._context.now(), Reason.CLOSED_BY_PERSON
-        closed = events.moved(incident, IncidentState.OVERRIDDEN, now, reason, text[:1000])
+        closed = events.moved(
+            incident, IncidentState.OVERRIDDEN, now, reason, shortened(text, 1000)
+        )
         await self._journal.append((closed,))
         said = f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
         firing = sorted(
@@ -183,7 +185,7 @@ class IncidentOrders:
             )
         now = self._context.now()
         again = events.moved(
-            incident, IncidentState.TRIAGED, now, Reason.RETRIED, f"{by}: {why}"[:1000]
+            incident, IncidentState.TRIAGED, now, Reason.RETRIED, shortened(f"{by}: {why}", 1000)
         )
         await self._journal.append((again,))
         self._wake_target(incident.target)

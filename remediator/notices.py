@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fleetmedic.kernel.labels import Target
 from remediator.core import events
 from remediator.core.events import Event
@@ -111,21 +113,16 @@ def orphaned(incident: Incident, journal_state: JournalState, now: float) -> tup
     return tuple(written)
 
 
-def stray_notice(targets: list[str], journal_state: JournalState, now: float) -> tuple[Event, ...]:
-    """Return one notification per target and day for a quarantine of the remediator without an incident.
-
-    Targets that an operator keeps out of service are skipped.
-    """
-    found = [Target.parse(one) for one in targets]
+def stray_notice(
+    targets: Iterable[Target], journal_state: JournalState, now: float
+) -> tuple[Event, ...]:
+    """Return one notification per target and day for a quarantine of the remediator without an incident."""
     day = int(now // 86_400)
-    fresh = [
-        one
-        for one in found
-        if f"stray/{one}/{day}" not in journal_state.groups and one not in journal_state.kept
-    ]
     written: list[Event] = []
-    for one in fresh:
+    for one in sorted(targets, key=str):
         key = f"stray/{one}/{day}"
+        if key in journal_state.groups:
+            continue
         op = op_id(key, "stray", 1)
         text = (
             f"{one} is quarantined by fleetmedic but has no incident, for example after the remediator or "

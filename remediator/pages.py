@@ -134,5 +134,6 @@ def _state(incident: Incident, journal_state: JournalState) -> str:
     return f"{incident.state}{suffix}"
 
 
-def _when(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _when(at: float, timespec: str = "seconds") -> str:
+    utc = datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
+    return f"{utc.isoformat(' ', timespec)} UTC"

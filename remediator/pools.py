@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from fleetmedic.kernel.errors import shortened
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import NodeFacts, QuarantineFacts
 from remediator.core.facts import PoolFacts
@@ -102,7 +103,7 @@ def owner_of(
     kept = journal_state.kept.get(target)
     if kept is None or found.owner != OWNER or target in incident.quarantined:
         return found.owner
-    return f"{kept.by} ({kept.why})"[:MOST_SAID]
+    return shortened(f"{kept.by} ({kept.why})", MOST_SAID)
 
 
 def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ def others_on(node: NodeFacts, incident: Incident, journal_state: JournalState) 
         target = Target(TargetKind.GPU, node.name, gpu.index)
         owner = owner_of(gpu.quarantine, target, incident, journal_state)
         if owner not in (None, OWNER) and target != incident.target:
-            found.append(f"{target} (owner {owner})"[:MOST_SAID])
+            found.append(shortened(f"{target} (owner {owner})", MOST_SAID))
     return tuple(found)
 
 
@@ -127,7 +128,7 @@ def release_of(
         return "", None
     ends = datetime.fromtimestamp(pin.at + seconds, UTC)
     text = f"{pin.by} returned {target} to service; this is respected until {ends:%H:%M} UTC: {pin.why}"
-    return text[:MOST_SAID], pin.at + seconds
+    return shortened(text, MOST_SAID), pin.at + seconds
 
 
 def _within(one: Target, target: Target) -> bool:

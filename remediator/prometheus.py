@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from fleetmedic.kernel.errors import shortened
 from remediator.http import MAX_SENTENCE, Client, HttpError, decode
 
 
@@ -136,7 +137,7 @@ class PrometheusClient(Client):
         )
         answer = decode(body, _LabelValuesResponse, url, status)
         if answer.status == "error":
-            raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
+            raise HttpError(f"{url} refused the query: {shortened(answer.error, MAX_SENTENCE)}")
         return answer.data
 
     async def alert_rules(self) -> frozenset[str]:
@@ -158,7 +159,7 @@ class PrometheusClient(Client):
         status, body = await self._ask("POST", f"{self.url}{path}", shown=url, form=form)
         answer = decode(body, _QueryResponse, url, status)
         if answer.status == "error" or answer.data is None:
-            raise HttpError(f"{url} refused the query: {answer.error[:MAX_SENTENCE]}")
+            raise HttpError(f"{url} refused the query: {shortened(answer.error, MAX_SENTENCE)}")
         return answer.data, url, status
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.admission import RefusedError
-from remediator.clusters.base import Cluster, ClusterError
+from remediator.clusters.base import Cluster, ClusterError, Unsupported
 from remediator.core.events import Event, Kind
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Incident, IncidentState, Playbook
@@ -28,7 +28,7 @@ _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 @dataclass(frozen=True, slots=True)
 class QueryEndpoints:
-    """The read-only HTTP endpoints. `cluster` is asked whether a job exists; None: no check.
+    """The read-only HTTP endpoints. `cluster` is asked whether a target exists; None disables that check.
 
     `refusal` returns the reason why this remediator may take no action; None if actions are allowed.
     """
@@ -140,18 +140,30 @@ class QueryEndpoints:
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
     async def _no_decisions(self, target: Target) -> str:
-        """Return the message about a target for which no decision is recorded."""
-        nothing = f"No decision about {target}: no alert named it."
-        if target.kind is not TargetKind.JOB:
-            return nothing
-        nothing = f"No decision about {target}: no alert named it, and no incident moved it."
+        """Return the message for a target without decisions."""
+        moved = ", and no incident moved it" if target.kind is TargetKind.JOB else ""
+        nothing = f"No decision about {target}: no alert named it{moved}."
         if self.cluster is None:
             return nothing
         try:
-            job = await self.cluster.job(target.name)
+            known = await exists(self.cluster, target)
+        except Unsupported:
+            return nothing
         except ClusterError:
-            return f"{nothing} The cluster did not answer, so it is unknown whether the job exists."
-        return nothing if job else f"The cluster does not know {target}. {nothing}"
+            return (
+                f"{nothing} The cluster did not answer, so it is unknown whether {target} exists."
+            )
+        return nothing if known else f"The cluster does not know {target}. {nothing}"
+
+
+async def exists(cluster: Cluster, target: Target) -> bool:
+    """Return whether the cluster knows a target. Raises ClusterError."""
+    if target.kind is TargetKind.JOB:
+        return await cluster.job(target.name) is not None
+    if target.kind is TargetKind.WORKLOAD:
+        return await cluster.workload(target.name) is not None
+    node = next((one for one in await cluster.list_nodes() if one.name == target.name), None)
+    return node is not None and (target.gpu is None or node.gpu(target.gpu) is not None)
 
 
 def related_to(target: Target, known: Iterable[Incident]) -> list[Incident]:

@@ -7,11 +7,12 @@ alerts that are over, and starts a new decision for every open incident.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import structlog
 
+from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.alert_states import AlertStates
 from remediator.clusters.base import Cluster, ClusterError, NodeFacts
 from remediator.core import events
@@ -54,7 +55,8 @@ class Reconciler:
         self._metrics = metrics
         self._every = every
         self._wake = asyncio.Event()
-        self._strays: list[str] = []
+        self._strays: frozenset[Target] = frozenset()
+        self._logged: frozenset[Target] = frozenset()
 
     def wake(self) -> None:
         """Start the next comparison as soon as possible."""
@@ -111,29 +113,36 @@ class Reconciler:
         await self._check_quarantines(nodes)
 
     async def _check_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
-        """Notify people of the remediator's quarantines that belong to no incident."""
-        kept = {
-            target
-            for one in self._from.journal_state.open_incidents()
-            for target in one.quarantined
-        }
-        names = {str(target) for target in kept}
-        ours = [
-            name
-            for node in nodes
-            for name, held in (
-                (f"node/{node.name}", node.quarantine),
-                *((f"gpu/{node.name}/{gpu.index}", gpu.quarantine) for gpu in node.gpus),
-            )
-            if held is not None and held.owner == OWNER
-        ]
-        busy = any(one.prepared for one in self._from.journal_state.open_incidents())
-        strays = [] if busy else [name for name in ours if name not in names]
-        if strays and strays == self._strays:  # seen in two passes, so no step is in progress
-            log.warning("quarantine_without_incident", targets=strays)
-            written = stray_notice(strays, self._from.journal_state, self._from.now())
-            await self._journal.append(written)
-        self._strays = strays
+        """Notify people of the remediator's quarantines that belong to no incident and no order.
+
+        While a step is in progress, nothing is decided. The log has one line for each change.
+        """
+        journal_state = self._from.journal_state
+        if any(one.prepared for one in journal_state.open_incidents()):
+            return
+        strays = stray_quarantines(nodes, journal_state)
+        lasting = strays & self._strays  # seen in two passes, so no step has just ended
+        if lasting and lasting != self._logged:
+            log.warning("quarantine_without_incident", targets=sorted(map(str, lasting)))
+        self._strays, self._logged = strays, lasting
+        await self._journal.append(stray_notice(lasting, journal_state, self._from.now()))
+
+
+def stray_quarantines(nodes: Iterable[NodeFacts], journal_state: JournalState) -> frozenset[Target]:
+    """Return the targets that the remediator quarantined, and that neither an open incident nor an
+    operator's order keeps out of service. Pure.
+    """
+    known = {one for incident in journal_state.open_incidents() for one in incident.quarantined}
+    held = (
+        pair
+        for node in nodes
+        for pair in (
+            (Target(TargetKind.NODE, node.name), node.quarantine),
+            *((Target(TargetKind.GPU, node.name, gpu.index), gpu.quarantine) for gpu in node.gpus),
+        )
+    )
+    ours = {target for target, found in held if found is not None and found.owner == OWNER}
+    return frozenset(ours - known - journal_state.kept.keys())
 
 
 def ended_alerts(journal_state: JournalState, alerts: AlertStates) -> list[Alert]:

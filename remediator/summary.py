@@ -74,16 +74,16 @@ def _steps(runs: Iterable[StepRun]) -> Iterator[str]:
         jobs = listed(run.step.jobs)
         did = pattern.format(on=run.step.target, jobs=jobs, replicas=run.step.replicas)
         if run.step.action == "verify" and run.passed is not None:
-            yield f"{did} ({'passed' if run.passed else 'failed'} at {_minute(run)})"
+            yield f"{did} ({'passed' if run.passed else 'failed'} at {_time(run)})"
         elif run.state is StepState.DONE:
-            yield f"{did} ({_minute(run)})"
+            yield f"{did} ({_time(run)})"
         else:
             state = "running since" if run.state is StepState.PREPARED else "failed at"
-            yield f"{did} ({state} {_minute(run)})"
+            yield f"{did} ({state} {_time(run)})"
 
 
-def _minute(run: StepRun) -> str:
-    return datetime.fromtimestamp(run.ended or run.started, UTC).strftime("%H:%M")
+def _time(run: StepRun) -> str:
+    return datetime.fromtimestamp(run.ended or run.started, UTC).strftime("%H:%M:%S UTC")
 
 
 def _now(incident: Incident) -> str:

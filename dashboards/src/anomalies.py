@@ -31,8 +31,8 @@ ROWS = (
     )),
     Row("Metrics read by the detectors", 9, (
         Panel("lines", 12, "SM clock deviation from job peers", "Distance of the SM clock of each GPU from the "
-              "median of its job, in robust standard deviations (z-score). Normal is close to 0; a slow GPU is "
-              "negative (alert GpuPeerOutlier).", "none",
+              "median of the GPUs of the same model in its job, in robust standard deviations (z-score). Normal is "
+              "close to 0; a slow GPU is negative (alert GpuPeerOutlier).", "none",
               ((f"gpu:sm_clock_peer_z:ratio{{{GPU}}}", PEER),), signed=True),
         Panel("lines", 12, "SM clock", "SM clock of each GPU, in Hz. The deviation from job peers is computed "
               "from it.", "hertz",

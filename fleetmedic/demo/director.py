@@ -32,6 +32,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec
+from fleetmedic.terminal.stack_option import suggested
 
 JOBS = ("train-a", "train-b")
 STEPS, STEP_SECONDS, CHECKPOINT_EVERY = 1000, 0.1, 25
@@ -111,7 +112,7 @@ class Director:
             if time.time() > deadline:
                 raise UserError(
                     f"no checkpoint from {', '.join(sorted(waiting))} within 60 s. "
-                    f"See `fleetmedic jobs` and {self.state}/logs/localcluster.log."
+                    f"See {suggested('jobs', self.state)} and {self.state}/logs/localcluster.log."
                 )
             time.sleep(0.2)
         for name in JOBS:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fleetmedic.demo.observer import StackObserver
 from fleetmedic.demo.timeline import TimelineRow
+from fleetmedic.kernel.errors import shortened
 from fleetmedic.kernel.labels import Target, TargetKind
 
 Found = tuple[float, str, str]  # when, source, text
@@ -90,7 +91,7 @@ def _journal(what: str, since: float, event: str, target: str = "", **data: str)
 
 
 def _short(event: dict[str, Any]) -> str:
-    return str(event["text"]).removesuffix(".")[:90]
+    return shortened(str(event["text"]).removesuffix("."), 90)
 
 
 def _webhook(since: float, target: str, *alertnames: str) -> Expectation:

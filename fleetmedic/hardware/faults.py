@@ -14,20 +14,21 @@ HealsBy = Literal["reset", "reboot", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A type of fault that can be injected, and its symptom."""
+    """A type of fault, its symptom, and the parameters of `inject` that apply to it."""
 
     name: str
     summary: str
+    parameters: tuple[str, ...] = ("heals_by",)
 
 
 FAULTS = (
     Fault("lost", "the GPU falls off the bus (XID 79)"),
     Fault("hang", "driver calls for this GPU do not return"),
-    Fault("slow", "the GPU's clock is reduced to --speed, without an error"),
-    Fault("xid", "the driver logs the XID given by --xid, --count times"),
+    Fault("slow", "the GPU's clock is reduced to --speed, without an error", ("speed", "heals_by")),
+    Fault("xid", "the driver logs the XID given by --xid, --count times", ("xid", "count")),
     Fault("ecc", "the GPU has an uncorrectable ECC error (XID 48), and a row remap is pending"),
     Fault("hot", "the GPU is 40 degrees C hotter than normal"),
-    Fault("heal", "all faults of this GPU are removed, as after a manual repair"),
+    Fault("heal", "all faults of this GPU are removed, as after a manual repair", ()),
 )
 UNDER_LOAD = ("slow", "hot")  # their symptoms show only while a job uses the GPU
 NAMES = tuple(fault.name for fault in FAULTS)

@@ -1,4 +1,4 @@
-"""The exception for errors that are shown to users."""
+"""The exception for errors that are shown to users, and the cut of long texts."""
 
 from __future__ import annotations
 
@@ -9,3 +9,8 @@ class UserError(Exception):
     The command line prints the message and exits with code 2; an HTTP handler responds with 400.
     Users never see a traceback.
     """
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return the text, cut to `limit` characters. A cut text ends with "..."."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -12,17 +12,12 @@ from typing import Any
 import click
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import stack_options
 from fleetmedic.kernel.labels import valid_name
-from fleetmedic.localcluster.jobs_cli import (
-    checked_name,
-    follow_output,
-    open_cluster,
-    warn_if_stopped,
-)
+from fleetmedic.localcluster.job_output import JobOutput, follow_output
+from fleetmedic.localcluster.jobs_cli import checked_name, open_cluster, warn_if_stopped
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.tables import print_nodes
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 
 KEPT_ENVIRONMENT = (
     "PATH",
@@ -57,6 +52,11 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
     default=1,
     show_default=True,
     help="Number of GPUs for the job, all on one node.",
+)
+@click.option(
+    "--node",
+    help="Node of the job's first attempt. After a fault, the job can move to another node. "
+    "[default: any node]",
 )
 @click.option("--name", help="Name of the job. [default: `job-` and six random digits]")
 @click.option(
@@ -113,7 +113,7 @@ def run(
     if name and any(one.id == name and not one.state.ended for one in cluster.jobs()):
         raise UserError(
             f"--name: a job {name} has not ended. Use another name, or cancel that job with "
-            f"`fleetmedic jobs cancel {name}{stack_options(stack.state)}`."
+            f"{suggested(f'jobs cancel {name}')}."
         )
     if (checkpoints := given["checkpoint_dir"]) is not None:
         try:
@@ -135,13 +135,13 @@ def run(
         checkpoint_dir=str(given["checkpoint_dir"].absolute()) if given["checkpoint_dir"] else None,
         user=_user(),
         grace=given["grace"],
+        node=given["node"],
     )
     job_id = cluster.submit(spec)
-    options = stack_options(stack.state)
-    click.echo(f"{job_id} is queued. Show it with: fleetmedic jobs {job_id}{options}")
+    click.echo(f"{job_id} is queued. Show it with {suggested(f'jobs {job_id}')}.")
     warn_if_stopped(cluster)
     if follow:
-        sys.exit(follow_output(cluster, job_id, {}))
+        sys.exit(follow_output(JobOutput(cluster, job_id, attempt=1)))
 
 
 def _user() -> str:

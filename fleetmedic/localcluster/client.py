@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from fleetmedic.localcluster import store_writes, views
 from fleetmedic.localcluster.inventory import Inventory
@@ -36,8 +36,10 @@ from fleetmedic.localcluster.requests import (
 )
 from fleetmedic.localcluster.retry import JobReason, Stop
 from fleetmedic.localcluster.store import Store
+from fleetmedic.terminal.stack_option import suggested
 
 __all__ = ["Conflict", "LocalCluster"]
+MAX_REASON = 1000
 
 
 class LocalCluster:
@@ -74,9 +76,13 @@ class LocalCluster:
             found = views.jobs(db, self._folder, job_id)
         if not found:
             raise UserError(
-                f"job {job_id[:80]!r} does not exist. `fleetmedic jobs` lists all jobs."
+                f"job {job_id[:80]!r} does not exist. {suggested('jobs')} lists all jobs."
             )
         return found[0]
+
+    def output(self, job_id: str, attempt: int) -> Path:
+        """Return the output file of an attempt. It does not exist before the command starts."""
+        return views.attempt_dir(self._folder, job_id, attempt) / views.LOG_NAME
 
     def workload(self, name: str) -> WorkloadView:
         """Return one workload. Raises UserError if it does not exist."""
@@ -122,7 +128,7 @@ class LocalCluster:
             if not held:
                 db.execute(
                     "INSERT INTO quarantines VALUES (?, ?, ?, ?, ?)",
-                    (str(target), owner, reason[:1000], op_id, now),
+                    (str(target), owner, shortened(reason, MAX_REASON), op_id, now),
                 )
             store_writes.record_operation(
                 db, op_id, "quarantine", str(target), str(int(not held)), now
@@ -271,7 +277,7 @@ class LocalCluster:
             going = not job.state.ended
             self._job_op(op_id, stop, job, done=not going, answer=going)
             if going:
-                request_stop(db, job, stop, reason, text[:1000], time.time())
+                request_stop(db, job, stop, reason, shortened(text, MAX_REASON), time.time())
             return going
 
     def _job_op(

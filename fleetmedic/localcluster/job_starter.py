@@ -146,7 +146,14 @@ class JobStarter:
         if now - job["due"] > EXCLUDED_FOR:
             # Failed hardware is quarantined by now. The rest is only avoided, so that the job can start.
             excluded, avoid = frozenset(), avoid | excluded
-        return select_gpus(nodes, views.read_spec(job["spec"]).gpus, excluded=excluded, avoid=avoid)
+        spec = views.read_spec(job["spec"])
+        if spec.node is None or job["attempt"]:
+            return select_gpus(nodes, spec.gpus, excluded=excluded, avoid=avoid)
+        only = [node for node in nodes if node.name == spec.node]
+        found = select_gpus(only, spec.gpus, excluded=excluded, avoid=avoid)
+        return (
+            NoPlacement(f"{spec.node}: {found.text}") if isinstance(found, NoPlacement) else found
+        )
 
     def _prepare(
         self, db: sqlite3.Connection, job: sqlite3.Row, found: Placement, now: float

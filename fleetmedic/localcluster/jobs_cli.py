@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 import time
-from collections import deque
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import stack_options
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.client import LocalCluster
-from fleetmedic.localcluster.model import JobState, JobView
+from fleetmedic.localcluster.job_output import JobOutput, follow_output
+from fleetmedic.localcluster.model import JobView
 from fleetmedic.localcluster.tables import as_json as render_json
 from fleetmedic.localcluster.tables import print_jobs
 from fleetmedic.terminal.output import lines_option
-from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
+from fleetmedic.terminal.stack_option import (
+    StackLocation,
+    selected_stack,
+    stack_option,
+    suggested,
+)
+from fleetmedic.terminal.times import moment
 
 STALE_SECONDS = 5.0
 
@@ -29,8 +33,8 @@ def open_cluster(state: Path) -> LocalCluster:
     """Return the embedded cluster of the stack in this state directory. Raises UserError if missing."""
     if not (state / "cluster" / "cluster.db").exists():
         raise UserError(
-            f"{state} has no embedded cluster. Run `fleetmedic up{stack_options(state)}`, or select "
-            "another stack with --state-dir or --port-base."
+            f"{state} has no embedded cluster. Run {suggested('up')}, or select another stack with "
+            "--state-dir or --port-base."
         )
     return LocalCluster(state / "cluster")
 
@@ -67,10 +71,8 @@ def warn_if_stopped(cluster: LocalCluster) -> None:
     not carried out."""
     beat = cluster.heartbeat()
     if beat is None or time.time() - beat > STALE_SECONDS:
-        options = stack_options(cluster.store.folder.parent)
         click.echo(
-            "The controller is not running: jobs neither start nor stop until "
-            f"`fleetmedic up{options}` starts it.",
+            f"The controller is not running: jobs neither start nor stop until {suggested('up')} starts it.",
             err=True,
         )
 
@@ -104,7 +106,9 @@ def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackL
     """List the jobs of the embedded cluster.
 
     The subcommands show a job, print its output or cancel it. `fleetmedic jobs ID` is the same as
-    `fleetmedic jobs show ID`.
+    `fleetmedic jobs show ID`. AGE is the time since the job was submitted. DURATION is the time from
+    the start of the first attempt until the end of the job, or until now. Each restart of the job is
+    a new ATTEMPT. MOVES is the number of restarts on other GPUs.
 
     \b
     Examples:
@@ -133,7 +137,7 @@ def jobs(ctx: click.Context, as_json: bool, cancelled: str | None, stack: StackL
 def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
     """Show a job and its details.
 
-    The output shows the state, node, GPUs, number of restarts, command, checkpoint directory and output
+    The output shows the state, node, GPUs, attempts, times, command, checkpoint directory and output
     file of the job.
 
     \b
@@ -157,27 +161,39 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
     is_flag=True,
     help="Print new output as it is written, until the job ends or Ctrl-C.",
 )
+@click.option(
+    "--attempt",
+    type=click.IntRange(min=1),
+    help="Number of the attempt; each restart of the job is a new attempt. [default: the latest attempt]",
+)
 @lines_option
 @stack_option
-def job_logs(job_id: str, follow: bool, count: int, stack: StackLocation) -> None:
-    """Print the last output lines of a job's current attempt.
+def job_logs(
+    job_id: str, follow: bool, attempt: int | None, count: int, stack: StackLocation
+) -> None:
+    """Print the last output lines of a job's attempt.
+
+    With --follow, the command also prints the output of all later attempts.
 
     \b
     Examples:
       fleetmedic jobs logs train-a
       fleetmedic jobs logs train-a -n 200 --follow
+      fleetmedic jobs logs train-a --attempt 1
     """
     cluster = open_cluster(stack.state)
     job = cluster.job(checked_name(job_id, "ID"))
-    if job.log is None:
-        click.echo(f"{job_id} has no output yet: {job.text}", err=True)
-    printed: dict[Path, int] = {}
-    if job.log is not None and job.log.exists():
-        with job.log.open(errors="replace") as file:
-            click.echo("".join(deque(file, count)), nl=False)
-            printed[job.log] = file.tell()
+    latest = max(1, job.latest_attempt)
+    if attempt is not None and attempt > latest:
+        raise UserError(f"--attempt: the latest attempt of {job_id} is {latest}, got {attempt}.")
+    output = JobOutput(cluster, job_id, attempt or latest)
+    if lines := output.last_lines(count):
+        click.echo(lines, nl=False)
+    else:
+        said = f"{job_id} has no output of attempt {output.attempt}. {job.state}: {job.text}"
+        click.echo(said, err=True)
     if follow:
-        sys.exit(follow_output(cluster, job_id, printed))
+        sys.exit(follow_output(output))
 
 
 @jobs.command("cancel")
@@ -206,50 +222,18 @@ def _show_one(job: JobView) -> None:
         ("job", job.id),
         ("state", f"{job.state}: {job.text} ({job.reason})"),
         ("node", f"{job.node or 'none yet'}, GPUs {gpus}"),
-        (
-            "history",
-            f"{job.restarts} restarts, {job.moves} moves, {job.attempts} failures of the job itself",
-        ),
+        ("attempt", job.latest_attempt or "none yet"),
+        ("restarts", f"{job.restarts}, {job.moves} of them on other GPUs"),
+        ("failures", f"{job.attempts} of the command itself"),
+        ("submitted", moment(job.submitted)),
+        ("started", moment(job.started or 0)),
+        ("ended", moment(job.finished or 0)),
         ("command", " ".join(job.command)),
         ("user", job.user),
         ("checkpoints", job.checkpoint_dir),
         ("output", job.log or "none yet"),
     ):
         click.echo(f"{name + ':':13}{value}")
-
-
-def follow_output(cluster: LocalCluster, job_id: str, shown: dict[Path, int]) -> int:
-    """Print the output of all attempts until the job ends; returns the exit code.
-
-    `shown` contains the number of bytes already printed from each file. Ctrl-C ends only this
-    command, not the job.
-    """
-    try:
-        while True:
-            job = cluster.job(job_id)
-            if job.log is not None:
-                _show(job.log, shown)
-            if job.state.ended:
-                click.echo(f"{job_id} {job.state}: {job.text}", err=True)
-                return 0 if job.state is JobState.COMPLETED else 1
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        options = stack_options(cluster.store.folder.parent)
-        click.echo(
-            f"\n{job_id} keeps running. To cancel it, run `fleetmedic jobs cancel {job_id}{options}`.",
-            err=True,
-        )
-        return 130
-
-
-def _show(log: Path, shown: dict[Path, int]) -> None:
-    try:
-        with log.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            offset = shown.get(log, 0)
-            file.seek(offset if offset <= size else 0)  # smaller: the log was rotated
-            data = file.read(1_000_000)
-            shown[log] = file.tell()
-    except OSError:
-        return
-    click.echo(data.decode(errors="replace"), nl=False)
+    if job.restarts:
+        logs = suggested(f"jobs logs {job.id} --attempt {job.restarts}")
+        click.echo(f"Output of the previous attempt: {logs}.")

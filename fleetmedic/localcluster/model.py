@@ -82,8 +82,9 @@ class Allocation:
 class JobSpec:
     """A job as submitted.
 
-    All `gpus` are on one node. `env` is the whole environment, except for the variables that the
-    cluster sets. `grace` is the time between TERM and KILL in seconds.
+    All `gpus` are on one node; `node` is the node of the first attempt, None for any node. `env` is
+    the whole environment, except for the variables that the cluster sets. `grace` is the time between
+    TERM and KILL in seconds.
     """
 
     name: str
@@ -94,6 +95,7 @@ class JobSpec:
     checkpoint_dir: str | None = None
     user: str = ""
     grace: float = 5.0
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,11 @@ class JobView:
     signals: tuple[str, ...] = ()
     restart_ops: tuple[str, ...] = ()
     restarts_done: tuple[str, ...] = ()
+
+    @property
+    def latest_attempt(self) -> int:
+        """Return the number of the latest attempt, 0 before the first attempt."""
+        return self.restarts + 1 if self.log else 0
 
 
 @dataclass(frozen=True, slots=True)

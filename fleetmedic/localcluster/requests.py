@@ -11,6 +11,7 @@ from fleetmedic.localcluster import store_writes
 from fleetmedic.localcluster.model import JobSpec, JobState, JobView, NodeView
 from fleetmedic.localcluster.placement import touches
 from fleetmedic.localcluster.retry import JobReason, Stop
+from fleetmedic.terminal.stack_option import suggested
 
 MAX_NAME = 100
 MAX_ARGUMENTS = 1000
@@ -36,11 +37,18 @@ def check_spec(spec: JobSpec, nodes: list[NodeView]) -> None:
         raise UserError("job environment: a variable's name is empty or contains '='.")
     if not 0 < spec.grace <= 600:
         raise UserError(f"grace: expected more than 0 and at most 600 seconds, got {spec.grace:g}.")
+    if spec.node is not None and nodes:
+        nodes = [node for node in nodes if node.name == spec.node]
+        if not nodes:
+            raise UserError(
+                f"--node: node {spec.node[:80]!r} does not exist. {suggested('localcluster nodes')} lists "
+                "all nodes."
+            )
     most = max((len(node.gpus) for node in nodes), default=None)
     if spec.gpus < 0 or (most is not None and spec.gpus > most):
         raise UserError(
-            f"--gpus: expected 0 to {most or 0}, the number of GPUs of the largest node, got "
-            f"{spec.gpus}."
+            f"--gpus: expected 0 to {most or 0}, the number of GPUs of {spec.node or 'the largest node'}, "
+            f"got {spec.gpus}."
         )
 
 

@@ -8,6 +8,7 @@ import msgspec
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.localcluster.model import GpuView, JobView, NodeView
 from fleetmedic.terminal.output import clean, rows
+from fleetmedic.terminal.stack_option import suggested
 
 STYLES = {"RUNNING": "green", "FAILED": "red", "RETRYING": "yellow", "MOVING": "yellow"}
 
@@ -21,18 +22,19 @@ def as_json(found: list[JobView]) -> str:
 def print_jobs(found: list[JobView], now: float) -> None:
     """Print one line per job."""
     if not found:
-        click.echo("No jobs. Start one with: fleetmedic run --gpus 1 -- COMMAND")
+        click.echo(f"No jobs. Start one with {suggested('run --gpus 1 -- COMMAND')}.")
         return
     rows(
-        ("JOB", "STATE", "NODE", "GPUS", "AGE", "RESTARTS", "MOVES", "REASON"),
+        ("JOB", "STATE", "NODE", "GPUS", "AGE", "DURATION", "ATTEMPT", "MOVES", "REASON"),
         [
             (
                 job.id,
                 job.state,
                 job.node or "-",
                 ",".join(map(str, job.gpus)) or "-",
-                format_duration(round((job.finished or now) - job.submitted)),
-                str(job.restarts),
+                format_duration(round(now - job.submitted)),
+                format_duration(round((job.finished or now) - job.started)) if job.started else "-",
+                str(job.latest_attempt or "-"),
                 str(job.moves),
                 job.text,
             )

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile, stack_options
+from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import status as view
 from fleetmedic.stack.binaries import OVERRIDES
 from fleetmedic.stack.detach import run_detached
@@ -26,7 +26,12 @@ from fleetmedic.stack.reaper import send, wait_for_end
 from fleetmedic.stack.services import log_names, log_of
 from fleetmedic.terminal.disk_errors import access_cure, user_name
 from fleetmedic.terminal.output import lines_option
-from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
+from fleetmedic.terminal.stack_option import (
+    StackLocation,
+    selected_stack,
+    stack_option,
+    suggested,
+)
 
 READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0
@@ -136,7 +141,7 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
     if given["detach"]:
         run_detached(options, click.echo, READY_SECONDS)
         _show(options.state_dir)
-        click.echo(f"Stop the stack with `fleetmedic up down{stack_options(options.state_dir)}`.")
+        click.echo(f"Stop the stack with {suggested('up down')}.")
     else:
         _stay(options)
 

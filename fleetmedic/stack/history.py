@@ -160,6 +160,8 @@ def generate_series(
         own = [job for job in jobs if job.node == gpu.node and gpu.index in job.gpus]
         base = _labels(gpu.node, gpu.index, gpu.state.uuid, instances, cluster)
         out += _sensors(base, times, list(_readings(gpu, own, times, speeds)))
+        info = tuple((at, 1.0) for at in times)
+        out.append(GeneratedSeries("gpu_info", {**base, "name": gpu.state.name}, info))
     for job in jobs:
         held = tuple((at, 1.0) for at in times if job.begin <= at < job.end)
         for index in job.gpus:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from fleetmedic.hardware import faults
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import stack_options
 from fleetmedic.kernel.labels import Target, TargetKind
-from fleetmedic.terminal.stack_option import StackLocation, selected_stack, stack_option
+from fleetmedic.terminal.stack_option import (
+    StackLocation,
+    selected_stack,
+    stack_option,
+    suggested,
+)
 
 _FAULTS = "\n".join(f"  {fault.name:<6} {fault.summary}" for fault in faults.FAULTS)
 
@@ -76,7 +81,7 @@ Examples:
     type=click.Choice(["reset", "reboot", "none"]),
     default="reset",
     show_default=True,
-    help="The repair that clears the fault.",
+    help="Except for `xid` and `heal`: the repair that clears the fault.",
 )
 @stack_option
 def inject(
@@ -88,15 +93,15 @@ def inject(
     heals_by: faults.HealsBy,
     stack: StackLocation,
 ) -> None:
+    _require_used_options(click.get_current_context(), fault)
     where = Target.parse(target)
     if where.kind is not TargetKind.GPU or where.gpu is None:
         raise UserError(f"TARGET: expected NODE/INDEX, such as node2/3, got {target[:80]!r}.")
     folder = stack.state / "hardware"
     if not folder.is_dir():
         raise UserError(
-            f"{stack.state} has no simulated GPUs. Start a stack with `fleetmedic up"
-            f"{stack_options(stack.state)}`, or select another stack with --state-dir or --port-base. "
-            "Faults are never injected into real GPUs."
+            f"{stack.state} has no simulated GPUs. Start a stack with {suggested('up')}, or select "
+            "another stack with --state-dir or --port-base. Faults are never injected into real GPUs."
         )
     hardware = Hardware(folder)
     faults.inject(
@@ -109,10 +114,24 @@ def inject(
         count=count,
         heals_by=heals_by,
     )
-    options = stack_options(stack.state)
-    click.echo(f"{where}: injected {fault}. Follow it with `fleetmedic incidents{options}`.")
+    done = "removed all faults" if fault == "heal" else f"injected {fault}"
+    why = suggested(f"why {where.name}/{where.gpu}")
+    click.echo(f"{where}: {done}. Follow it with {suggested('incidents')} and {why}.")
     if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
+        # All GPUs of the node: detectors compare a GPU with others of its job.
+        run = f"run --node {where.name} --gpus {len(hardware.gpus(where.name))} --simulate-load"
         click.echo(
             f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
-            f"`fleetmedic run{options} --gpus 8 --simulate-load -- sleep 600`."
+            f"{suggested(f'{run} -- sleep 600')}."
         )
+
+
+def _require_used_options(context: click.Context, fault: str) -> None:
+    """Raise UserError if the user set an option that does not apply to the fault."""
+    used = {one.name: one.parameters for one in faults.FAULTS}
+    for name in sorted({name for names in used.values() for name in names} - set(used[fault])):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            valid = ", ".join(one for one, names in used.items() if name in names)
+            raise UserError(
+                f"--{name.replace('_', '-')}: not used by the fault {fault}, only by {valid}."
+            )

@@ -12,13 +12,13 @@ from typing import TextIO
 
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile, stack_options
+from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries
 from fleetmedic.stack.disk_space import too_small
 from fleetmedic.stack.fetch import fetch
 from fleetmedic.stack.health import health_problem
 from fleetmedic.stack.identity import Mark, alive
-from fleetmedic.stack.logs import last_lines, rotate
+from fleetmedic.stack.logs import quoted_lines, rotate
 from fleetmedic.stack.plan import CLUSTER, StackOptions, StackPlan, decide
 from fleetmedic.stack.ports import require_free
 from fleetmedic.stack.reaper import clean
@@ -26,6 +26,7 @@ from fleetmedic.stack.render import render
 from fleetmedic.stack.service_supervisor import Report, ServiceProcess, ServiceSupervisor
 from fleetmedic.stack.services import health_urls, log_of, services
 from fleetmedic.terminal.disk_errors import unusable
+from fleetmedic.terminal.stack_option import suggested
 
 __all__ = ["Stack", "StackOptions"]
 
@@ -230,10 +231,9 @@ class Stack:
 
     def _not_ready_text(self, name: str, why: dict[str, str], timeout: float) -> str:
         log = log_of(self.plan.state, name)
-        log_lines = last_lines(log, 3)
         return (
             f"{name} was not ready after {timeout:g} s ({why[name]}). Its log {log} ends with:\n"
-            + "\n".join(f"    {line}" for line in log_lines or ["(nothing)"])
+            + quoted_lines(log, 3)
         )
 
 
@@ -263,10 +263,10 @@ def require_ours(state: Path) -> None:
 
 
 def _already_runs(state: Path) -> str:
-    options = stack_options(state)
     return (
-        f"a stack already runs in {state}. `fleetmedic up status{options}` shows it, and `fleetmedic up "
-        f"down{options}` stops it. A second stack needs another --state-dir and another --port-base."
+        f"a stack already runs in {state}. {suggested('up status', state)} shows it, and "
+        f"{suggested('up down', state)} stops it. A second stack needs another --state-dir and another "
+        "--port-base."
     )
 
 
@@ -318,8 +318,8 @@ def _about_acting(level: str) -> str:
     if level == "observe":
         return (
             "REAL GPUs, level observe: the remediator takes no action; it records each decision. "
-            "To enable actions: start jobs with `fleetmedic run`, review the decisions in "
-            "`fleetmedic incidents list`, then start with --level quarantine, drain or repair "
+            f"To enable actions: start jobs with {suggested('run')}, review the decisions in "
+            f"{suggested('incidents list')}, then start with --level quarantine, drain or repair "
             "(a GPU reset requires root and an idle GPU)"
         )
     return f"REAL GPUs, level {level}: the remediator ACTS on this machine's GPUs and jobs"

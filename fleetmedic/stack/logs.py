@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from fleetmedic.kernel.errors import shortened
+
 MAX_BYTES = 10_000_000
+MAX_QUOTED = 300
 
 
 def rotate(log: Path) -> None:
@@ -37,16 +41,18 @@ def bound_log(log: Path, limit: int = MAX_BYTES) -> None:
 
 
 def last_lines(log: Path, count: int) -> list[str]:
-    """Return the last lines of a log, each cut to 300 characters."""
+    """Return the last lines of a log."""
     try:
-        with log.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - 512 * count))
-            text = file.read().decode(errors="replace")
+        with log.open(errors="replace") as file:
+            return [line.rstrip("\n") for line in deque(file, count)]
     except OSError:
         return []
-    lines = text.splitlines()
-    return [line[:300] for line in lines[-count:]]
+
+
+def quoted_lines(log: Path, count: int) -> str:
+    """Return the last lines of a log for a message: indented, and cut to 300 characters."""
+    lines = last_lines(log, count) or ["(nothing)"]
+    return "\n".join(f"    {shortened(line, MAX_QUOTED)}" for line in lines)
 
 
 def follow(log: Path, poll_seconds: float = 0.2) -> Iterator[str]:

@@ -14,6 +14,7 @@ from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
 from fleetmedic.stack.plan import CLUSTER, StackPlan
 from fleetmedic.stack.ports import HOST
+from fleetmedic.stack.scrape_jobs import PROCESSES, scrape_job
 from fleetmedic.terminal.disk_errors import unusable
 
 SECRET_MODE = 0o600
@@ -58,21 +59,9 @@ def prometheus(plan: StackPlan) -> dict[str, Any]:
         }
         for node in plan.nodes
     ]
-    own = {
-        "remediator": "remediator",
-        "rules": "rules",
-        "prometheus": "prometheus",
-        "alertmanager": "alertmanager",
-        "service": "pool",
-    }
     jobs = [{"job_name": "node", "static_configs": nodes}] + [
-        {
-            "job_name": job,
-            "static_configs": [{"targets": [f"{HOST}:{plan.ports[name]}"], "labels": local}],
-            # Only exporters may set the label `node`; it is dropped from all other jobs.
-            "metric_relabel_configs": [{"action": "labeldrop", "regex": "node"}],
-        }
-        for job, name in own.items()
+        scrape_job(job, f"{HOST}:{plan.ports[name]}", CLUSTER)
+        for job, name in PROCESSES.items()
         if name in plan.ports
     ]
     return {

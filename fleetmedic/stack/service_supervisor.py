@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleetmedic.stack.identity import VARIABLE, Identity, Mark, identity, own_identity
-from fleetmedic.stack.logs import bound_log, last_lines, open_log
+from fleetmedic.stack.logs import bound_log, open_log, quoted_lines
 from fleetmedic.stack.reaper import end_jobs, sweep
 
 FIRST_DELAY, LAST_DELAY = 1.0, 30.0
@@ -219,7 +219,7 @@ class ServiceSupervisor:
         if is_looping(child.deaths, now):
             self._report(
                 f"{name} is in a crash loop: {len(child.deaths)} exits in two minutes. Its log ends with:\n"
-                + "\n".join(f"    {line}" for line in last_lines(child.log, 5))
+                + quoted_lines(child.log, 5)
             )
 
     def _stop_children(self, children: list[ServiceProcess]) -> None:

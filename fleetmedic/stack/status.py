@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile, stack_options
+from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack.health import health_problem, ready_url
 from fleetmedic.stack.identity import alive
 from fleetmedic.terminal.output import clean
+from fleetmedic.terminal.stack_option import suggested
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import IncidentsResponse
 from remediator.console.show import stop_lines
@@ -52,7 +53,7 @@ class ProcessStatus:
     def reason(self) -> str:
         """Return the reason why the process is not ready, or the command that shows it; empty if healthy."""
         if self.trouble == DOWN:
-            return f"see `fleetmedic up logs {self.name}`"
+            return f"see {suggested(f'up logs {self.name}')}"
         return clean(self.trouble or "")
 
 
@@ -147,11 +148,11 @@ def stopped(stack: StackFile, state: Path) -> str | None:
     """Return the text about a stack that is not running; None if it is running."""
     if alive(stack.supervisor):
         return None
-    start = f"Start it with `fleetmedic up{stack_options(state, stack.port_base)}`."
+    start = f"Start it with {suggested('up', state, stack.port_base)}."
     text = f"No stack is running in {state}. {start}"
     left = [name for name, who in stack.pids.items() if alive(who)]
     if left:
-        end = f"`fleetmedic up down{stack_options(state)}` ends them."
+        end = f"{suggested('up down', state)} ends them."
         text += f"\nProcesses of an earlier stack still run: {', '.join(left)}. {end}"
     return text
 

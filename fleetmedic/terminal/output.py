@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
-_WHOLE = {"id", "time", "since", "job", "state", "node"}  # columns that are never wrapped
+GAP = 3  # spaces between the columns of a table
+MIN_WRAPPED = 16  # narrowest width of a column that is wrapped
 
 
 lines_option = click.option(
@@ -36,13 +37,13 @@ def rows(
 ) -> None:
     """Print rows as a rich table on a terminal (which honours NO_COLOR), otherwise as plain columns.
 
-    Plain columns are never cut. `styles` maps the last word in the column `state` to its rich style.
+    No text is cut: if the terminal is too narrow for the table, the columns are plain, too. `styles`
+    maps the last word in the column `state` to its rich style.
     """
     cleaned = [[clean(cell) for cell in line] for line in lines]
-    if on_terminal():
-        _table(headings, cleaned, styles)
-        return
     widths = [max(map(len, column)) for column in zip(headings, *cleaned, strict=True)]
+    if on_terminal() and _table(headings, cleaned, styles, widths):
+        return
     for line in (headings, *cleaned):
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         click.echo("  ".join(padded).rstrip())
@@ -53,15 +54,31 @@ def clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _table(headings: Sequence[str], lines: list[list[str]], styles: Mapping[str, str]) -> None:
+def _table(
+    headings: Sequence[str],
+    lines: list[list[str]],
+    styles: Mapping[str, str],
+    widths: Sequence[int],
+) -> bool:
+    """Print a table that wraps cells with several words; returns False if the terminal is too narrow."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    whole = [
+        heading.lower() == "state" or not any(" " in line[n] for line in lines)
+        for n, heading in enumerate(headings)
+    ]
+    needed = (
+        width if one else min(width, MIN_WRAPPED) for width, one in zip(widths, whole, strict=True)
+    )
+    console = Console()
+    if sum(needed) + GAP * len(widths) > console.width:
+        return False
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold", no_wrap=heading.lower() in _WHOLE)
+    for heading, one in zip(headings, whole, strict=True):
+        table.add_column(heading, overflow="fold", no_wrap=one)
     for line in lines:
         table.add_row(
             *(
@@ -72,4 +89,5 @@ def _table(headings: Sequence[str], lines: list[list[str]], styles: Mapping[str,
                 for heading, cell in zip(headings, line, strict=True)
             )
         )
-    Console().print(table)
+    console.print(table)
+    return True

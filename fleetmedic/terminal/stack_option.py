@@ -1,17 +1,23 @@
-"""Define the options --state-dir and --port-base, with which every command selects a stack."""
+"""Define the options --state-dir and --port-base, with which every command selects a stack.
+
+Commands that a command suggests to the user repeat these options.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
-from fleetmedic.kernel.home import DEFAULT_PORT_BASE, state_dir
+from fleetmedic.kernel.home import DEFAULT_PORT_BASE, stack_options, state_dir
 
 _OPTIONS = ("state_dir", "port_base")
+# The other options that a suggested command repeats. Only commands that query a remediator have them.
+_REMEDIATOR_OPTIONS = ("url", "token_file")
 
 
 class StackLocation(NamedTuple):
@@ -59,11 +65,33 @@ def selected_stack(context: click.Context | None) -> StackLocation:
     Users write options before and after a subcommand. So an option that the command does not set is
     taken from its group.
     """
-    given: dict[str, Any] = dict.fromkeys(_OPTIONS)
+    given = _given(context, _OPTIONS)
+    base = given["port_base"] or DEFAULT_PORT_BASE
+    return StackLocation(state_dir(given["state_dir"], base), base)
+
+
+def suggested(command: str, state: Path | None = None, port_base: int = 0) -> str:
+    """Return `fleetmedic COMMAND` in backticks, with the options that select the stack in `state`.
+
+    The default is the stack of the current command. Only `up` needs `port_base`.
+    """
+    context = click.get_current_context(silent=True)
+    stack = selected_stack(context) if state is None else StackLocation(state, port_base)
+    options = stack_options(stack.state, stack.port_base)
+    if command.split()[0] != "up":  # `up` does not query a remediator
+        for name, value in _given(context, _REMEDIATOR_OPTIONS).items():
+            if value is not None:
+                options += f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+    head, separator, tail = command.partition(" -- ")
+    return f"`fleetmedic {head}{options}{separator}{tail}`"
+
+
+def _given(context: click.Context | None, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of options; None if neither the command nor one of its groups has set them."""
+    given: dict[str, Any] = dict.fromkeys(names)
     while context is not None:
-        for name in _OPTIONS:
+        for name in given:
             if given[name] is None:
                 given[name] = context.params.get(name)
         context = context.parent
-    base = given["port_base"] or DEFAULT_PORT_BASE
-    return StackLocation(state_dir(given["state_dir"], base), base)
+    return given

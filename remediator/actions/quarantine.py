@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fleetmedic.kernel.errors import shortened
 from remediator.actions.base import Observation, Tools
 from remediator.core.model import OWNER, Step
 from remediator.crash_points import effect
@@ -27,6 +28,6 @@ class QuarantineTarget:
 
     async def act(self, step: Step, tools: Tools) -> None:
         names = ", ".join(sorted({one.alertname for one in tools.incident.alerts}))
-        reason = f"{tools.incident.id}: {names} on {tools.incident.target}"[:300]
+        reason = shortened(f"{tools.incident.id}: {names} on {tools.incident.target}", 300)
         call = tools.cluster.quarantine(step.target, op_id=step.op_id, owner=OWNER, reason=reason)
         await effect(call)

@@ -14,7 +14,7 @@ import jinja2
 import jinja2.sandbox
 import msgspec
 
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.settings import parse_json
 
 MAX_ALERTS = 10
@@ -70,7 +70,7 @@ def read(body: bytes) -> ChannelAlertGroup:
 def line(text: object) -> str:
     """Return the text on one line, at most MAX_LINE characters long."""
     plain = _CONTROL.sub(" ", str(text))
-    return plain if len(plain) <= MAX_LINE else plain[: MAX_LINE - 3] + "..."
+    return shortened(plain, MAX_LINE)
 
 
 def markdown(text: object) -> str:

@@ -9,20 +9,21 @@ from typing import Any, Concatenate, ParamSpec
 
 import click
 
-from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.labels import Target, TargetKind, valid_name
+from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.terminal.output import clean, rows
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
+from fleetmedic.terminal.times import instant, moment
 from remediator.console import complete
+from remediator.console.decision_rows import HEADINGS, decision_rows
+from remediator.console.incident_argument import latest_incident, list_incidents, not_found
 from remediator.console.remote import RemediatorClient
 from remediator.console.responses import (
     ENDED,
-    DecisionDoc,
     IncidentResponse,
     IncidentsResponse,
     WhyResponse,
 )
-from remediator.console.show import STYLES, moment, stop_lines
+from remediator.console.show import STYLES, stop_lines
 
 P = ParamSpec("P")
 DAY = 86_400.0
@@ -103,28 +104,28 @@ def list_(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
 
 
 @incidents.command()
-@click.argument("incident_id", metavar="ID", shell_complete=complete.incidents)
+@click.argument("incident", shell_complete=complete.incidents)
 @click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
 @remote
-def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
+def show(remediator: RemediatorClient, incident: str, as_json: bool) -> None:
     """Show an incident and its events in the journal.
 
+    INCIDENT is an incident id, or a target, such as node2/3. A target selects its latest incident.
+
     \b
-    Example:
+    Examples:
       fleetmedic incidents show inc-0123456789
+      fleetmedic incidents show node2/3
     """
-    path = f"/api/v1/incidents/{incident_id}"
+    identity = latest_incident(remediator, incident)
+    path = f"/api/v1/incidents/{identity}"
     try:
-        if not valid_name(incident_id):
-            raise LookupError
         if as_json:
             click.echo(remediator.get_raw(path).decode(errors="replace").rstrip())
             return
         story = remediator.get(path, IncidentResponse)
     except LookupError:
-        raise UserError(
-            f"incident {incident_id[:80]!r} not found; `fleetmedic incidents --all` lists all incidents."
-        ) from None
+        raise not_found(identity) from None
     about = story.incident
     since = f" since {moment(about.held_since)}" if about.held_since is not None else ""
     click.echo(
@@ -136,7 +137,7 @@ def show(remediator: RemediatorClient, incident_id: str, as_json: bool) -> None:
     click.echo(clean(story.summary or about.text))
     rows(
         ("time", "event", "reason", "what happened"),
-        [(moment(one.at), one.event, one.reason or "", one.text) for one in story.events],
+        [(instant(one.at), one.event, one.reason or "", one.text) for one in story.events],
         STYLES,
     )
 
@@ -156,9 +157,9 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
     """Show the remediator's latest decisions about TARGET, and the reason for each decision.
 
     TARGET is NODE, NODE/INDEX for a GPU, job/ID or workload/NAME. The newest decision is the last
-    line. The output shows two lines for each step: one when the remediator announces the step, and
-    one when the step is done. If a safety check (guard) blocks the next step, the last line gives
-    the reason.
+    line. The output shows one line for each step: its result, or its announcement while the step is in
+    progress. If a safety check (guard) blocks the next step, the last line gives the reason.
+    docs/lifecycle.md lists the reason codes.
 
     \b
     Examples:
@@ -173,46 +174,25 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
             return
         answer = remediator.get("/api/v1/why", WhyResponse, query)
     except LookupError:
-        raise UserError(
-            f"{remediator.url} is not a remediator, or runs an older version; check --url."
-        ) from None
+        raise remediator.unknown_path() from None
     _print_stops(answer)
     if not answer.decisions:
         click.echo(_no_decisions(remediator, wanted, answer.text))
         return
-    rows(("time", "reason", "why", "incident"), _shortened(answer.decisions, limit), STYLES)
+    rows(HEADINGS, decision_rows(answer.decisions, limit), STYLES)
     if answer.still_firing:
         names = clean(", ".join(answer.still_firing))
         click.echo(f"Still firing, and not handled by an open incident: {names}.")
-
-
-def _shortened(decisions: list[DecisionDoc], limit: int) -> list[tuple[str, str, str, str]]:
-    """Return the latest `limit` decisions as table rows.
-
-    The first decision of the latest incident is always included. One row shows the number of
-    omitted decisions.
-    """
-    lines = [(moment(one.at), one.reason, one.text, one.incident or "") for one in decisions]
-    left_out = len(lines) - limit
-    if left_out <= 0:
-        return lines
-    latest = decisions[-1].incident
-    first = next(n for n, one in enumerate(decisions) if one.incident == latest)
-    begun = [lines[first]] if first < left_out else []
-    count = left_out - len(begun)
-    text = f"{count} decisions left out: --limit {len(lines)} shows them"
-    gap = [("", "", text, "")] if count else []
-    return [*begun, *gap, *lines[-limit:]]
 
 
 def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> str:
     """Return the message for a target without decisions: the server's message, or a hint about
     incidents of its GPUs."""
     if target.kind is TargetKind.NODE:
-        found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
+        found = list_incidents(remediator).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
         if gpus:
-            ask = ", ".join(f"`fleetmedic why {one.removeprefix('gpu/')}`" for one in gpus[:8])
+            ask = ", ".join(suggested(f"why {one.removeprefix('gpu/')}") for one in gpus[:8])
             return clean(f"{target}: no decision about the node itself; see {ask}.")
     return clean(said) or f"No decision about {target}: no alert named it."
 
@@ -228,11 +208,9 @@ def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
         if as_json:
             click.echo(remediator.get_raw("/api/v1/incidents").decode(errors="replace").rstrip())
             return
-        answer = remediator.get("/api/v1/incidents", IncidentsResponse)
+        answer = list_incidents(remediator)
     except LookupError:
-        raise UserError(
-            f"{remediator.url} is not a remediator, or runs an older version; check --url."
-        ) from None
+        raise remediator.unknown_path() from None
     _print_stops(answer)
     found = answer.incidents
     day_ago = time.time() - DAY

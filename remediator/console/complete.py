@@ -5,7 +5,7 @@ Completion never fails, and waits at most SECONDS for the remediator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import click
@@ -36,28 +36,27 @@ def releasable(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 
 def incidents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the ids of all incidents, newest first."""
-    found = reversed(list(_incidents(ctx)))
-    return _matching(((one.id, f"{_written(one.target)} {one.state}") for one in found), incomplete)
+    """Complete the ids of all incidents, newest first, and their targets."""
+    return _matching(_named(_incidents(ctx)), incomplete)
 
 
 def open_incidents(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete the ids of open incidents, and their targets."""
-    found = [one for one in _incidents(ctx) if one.state not in ENDED]
-    return _matching(_ids_and_targets(found), incomplete)
+    return _matching(_named(one for one in _incidents(ctx) if one.state not in ENDED), incomplete)
 
 
 def escalated(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the ids of the incidents that can be retried, and their targets."""
-    found = [one for one in _incidents(ctx) if one.state == "ESCALATED"]
-    return _matching(_ids_and_targets(found), incomplete)
+    return _matching(_named(one for one in _incidents(ctx) if one.state == "ESCALATED"), incomplete)
 
 
-def _ids_and_targets(found: Sequence[IncidentDoc]) -> list[tuple[str, str]]:
-    known = [(one.id, f"{_written(one.target)} {one.state}") for one in reversed(found)]
-    return known + [(_written(one.target), one.state) for one in found]
+def _named(incidents: Iterable[IncidentDoc]) -> list[tuple[str, str]]:
+    """Return the ids, newest first, and then the targets, each with a description."""
+    found = list(incidents)
+    ids = [(one.id, f"{_written(one.target)} {one.state}") for one in reversed(found)]
+    return ids + list({_written(one.target): one.state for one in found}.items())
 
 
 def _incidents(ctx: click.Context) -> Iterable[IncidentDoc]:

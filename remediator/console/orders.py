@@ -6,20 +6,18 @@ The journal records each order with its user and reason.
 from __future__ import annotations
 
 import getpass
-import re
 
 import click
 
-from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.errors import UserError, shortened
+from fleetmedic.kernel.labels import Target
 from fleetmedic.terminal.output import clean
 from remediator.console import complete
 from remediator.console.cli import remote
+from remediator.console.incident_argument import not_found, open_incident
 from remediator.console.remote import RemediatorClient
-from remediator.console.responses import ENDED, IncidentsResponse
 
 MAX_WHY = 500
-_IDENTITY = re.compile(r"inc-[0-9a-f]{1,64}")
 _why = click.option(
     "--reason", required=True, metavar="WHY", help="Reason to record in the journal."
 )
@@ -44,7 +42,7 @@ def pause(remediator: RemediatorClient, reason: str) -> None:
     Example:
       fleetmedic pause --reason "switch maintenance in rack 4"
     """
-    body = {"by": _user(), "reason": clean(reason)[:MAX_WHY]}
+    body = {"by": _user(), "reason": shortened(clean(reason), MAX_WHY)}
     click.echo(clean(remediator.post("/api/v1/pause", body)))
 
 
@@ -82,9 +80,7 @@ def release(remediator: RemediatorClient, target: str, reason: str) -> None:
     try:
         click.echo(clean(remediator.order("/api/v1/targets/release", body)))
     except LookupError:
-        raise UserError(
-            f"{remediator.url} is not a remediator, or runs an older version; check --url."
-        ) from None
+        raise remediator.unknown_path() from None
 
 
 @click.command()
@@ -109,7 +105,7 @@ def close(remediator: RemediatorClient, incident: str, reason: str, keep_quarant
       fleetmedic close node2/3 --keep-quarantine --reason "RMA 4711, waiting for a new board"
     """
     why = _reason(reason)
-    identity = _identity(remediator, incident)
+    identity = open_incident(remediator, incident)
     body: dict[str, str | bool] = {"by": _user(), "reason": why, "keep_quarantine": keep_quarantine}
     click.echo(_about(remediator, identity, "close", body))
 
@@ -130,7 +126,7 @@ def retry(remediator: RemediatorClient, incident: str, reason: str) -> None:
       fleetmedic retry node2/3 --reason "the driver was updated"
     """
     why = _reason(reason)
-    identity = _identity(remediator, incident)
+    identity = open_incident(remediator, incident)
     click.echo(_about(remediator, identity, "retry", {"by": _user(), "reason": why}))
 
 
@@ -141,40 +137,11 @@ def _about(
     try:
         return clean(remediator.order(f"/api/v1/incidents/{identity}/{order}", body))
     except LookupError:
-        raise UserError(
-            f"incident {identity!r} not found; `fleetmedic incidents --all` lists all incidents."
-        ) from None
-
-
-def _identity(remediator: RemediatorClient, text: str) -> str:
-    """Return the id of the incident. `text` is an incident id, or the target of an open incident.
-
-    Raises UserError if this incident does not exist.
-    """
-    if _IDENTITY.fullmatch(text):
-        return text
-    wanted = Target.parse(text)
-    try:
-        found = remediator.get("/api/v1/incidents", IncidentsResponse).incidents
-    except LookupError:
-        raise UserError(
-            f"{remediator.url} is not a remediator, or runs an older version; check --url."
-        ) from None
-    on = {Target.parse(one.target): one.id for one in found if one.state not in ENDED}
-    if wanted in on:
-        return on[wanted]
-    node = Target(TargetKind.NODE, wanted.name)
-    if wanted.kind is TargetKind.GPU and node in on:
-        raise UserError(
-            f"no incident is open on {wanted}; {on[node]} is open on {node}; specify that incident."
-        )
-    raise UserError(
-        f"no incident is open on {wanted}; `fleetmedic incidents` lists open incidents."
-    )
+        raise not_found(identity) from None
 
 
 def _reason(text: str) -> str:
-    cleaned = clean(text).strip()[:MAX_WHY]
+    cleaned = shortened(clean(text).strip(), MAX_WHY)
     if not cleaned:
         raise UserError("--reason: expected a reason for the journal, got an empty string.")
     return cleaned

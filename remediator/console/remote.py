@@ -1,4 +1,4 @@
-"""The HTTP client of the console commands. Uses the standard library and msgspec only."""
+"""The HTTP client of the console commands. Uses the standard library, msgspec and click only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import IO, NoReturn, TypeVar
 import msgspec
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.home import StackFile, stack_options
+from fleetmedic.kernel.home import StackFile
+from fleetmedic.terminal.stack_option import suggested
 
 T = TypeVar("T")
 TIMEOUT = 5.0
@@ -54,14 +55,13 @@ class RemediatorClient:
     """A client of the remediator's HTTP API. Every error is raised as UserError.
 
     On the remediator's own machine, reading needs no token. So a read request sends the token only
-    if the user specified a token file. `stack` has the options that select the remediator's stack.
+    if the user specified a token file.
     """
 
     url: str
     token_file: Path | None = None
     token_named: bool = False
     timeout: float = TIMEOUT
-    stack: str = ""
 
     @classmethod
     def find(cls, url: str | None, token_file: str | None, state: Path) -> RemediatorClient:
@@ -78,7 +78,6 @@ class RemediatorClient:
             stack.urls["remediator"].rstrip("/"),
             given or Path(stack.token_file),
             given is not None,
-            stack=stack_options(state),
         )
 
     def get(self, path: str, shape: type[T], query: Mapping[str, str] | None = None) -> T:
@@ -99,9 +98,11 @@ class RemediatorClient:
         try:
             return self.order(path, body)
         except LookupError:
-            raise UserError(
-                f"{self.url} is not a remediator, or runs an older version; check --url."
-            ) from None
+            raise self.unknown_path() from None
+
+    def unknown_path(self) -> UserError:
+        """Return the error for status 404 of a path that every remediator has."""
+        return UserError(f"{self.url} is not a remediator, or runs an older version; check --url.")
 
     def order(self, path: str, body: Mapping[str, str | bool]) -> str:
         """Send an operator's order with the token. Returns the text of the response.
@@ -148,7 +149,7 @@ class RemediatorClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UserError(
                 f"the remediator at {self.url} cannot be reached ({_cause(error, timeout)}): "
-                f"start it with `fleetmedic up{self.stack}`, or specify another remediator with --url."
+                f"start it with {suggested('up')}, or specify another remediator with --url."
             ) from None
         if len(body) > MAX_BODY:
             raise UserError(

@@ -63,6 +63,12 @@ class IncidentResponse(msgspec.Struct, frozen=True):
     summary: str = ""
 
 
+class StepDoc(msgspec.Struct, frozen=True):
+    """The operation id of the step of an event; "" if the event has no step."""
+
+    op_id: str = ""
+
+
 class DecisionDoc(msgspec.Struct, frozen=True):
     """One decision of the remediator with its reason."""
 
@@ -70,6 +76,8 @@ class DecisionDoc(msgspec.Struct, frozen=True):
     reason: str
     text: str
     incident: str | None = None
+    event: str = ""
+    data: StepDoc = StepDoc()
 
 
 class WhyResponse(msgspec.Struct, frozen=True):

@@ -1,21 +1,14 @@
-"""Format times, states and the pause for console output."""
+"""Format states and the pause for console output."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Protocol
 
 from fleetmedic.terminal.output import clean
+from fleetmedic.terminal.times import moment
 
 HELD = ", held"
 FIRING = ", alert firing"
-
-
-def moment(at: float) -> str:
-    """Return a Unix time as local date and time, or "-" if it is missing or invalid."""
-    if not 0 < at < 1e11:
-        return "-"
-    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 class Paused(Protocol):

@@ -61,7 +61,7 @@ def start_repair_from(case: Case, first: int) -> Decision:
     for index, rung in enumerate(case.playbook.ladder[first:], first):
         verdict = step_guards.repairs(case, rung)
         if verdict.ruling is Ruling.REFUSE:
-            refused += f" {rung.action}: {verdict.text}"
+            refused += f" The remediator does not {plan.WOULD[rung.action]}: {verdict.text}"
             unable = unable and verdict.reason is Reason.UNSUPPORTED
             continue
         if not verdict.allows:
@@ -69,7 +69,7 @@ def start_repair_from(case: Case, first: int) -> Decision:
         return Move(
             IncidentState.REPAIRING,
             Reason.REPAIR_STARTS,
-            f"Repair {index + 1}: {rung.action}.",
+            f"Repair {index + 1}: {plan.WOULD[rung.action]}.",
             rung=index,
         )
     reason = Reason.UNSUPPORTED if refused and unable else Reason.LADDER_EXHAUSTED

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, Incident, IncidentState, Level, Playbook
@@ -93,7 +93,7 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
     if not ours:
         named = f"label cluster={labels[CLUSTER]!r}" if CLUSTER in labels else "no label `cluster`"
         text = f"The alert has {named}; this remediator manages cluster {cluster!r}."
-        return Route(None, None, Reason.OTHER_CLUSTER, text[:300])
+        return Route(None, None, Reason.OTHER_CLUSTER, shortened(text, 300))
     text = f"No playbook matches {alert.name or 'an alert without a name'}."
     return Route(None, target_of(alert.labels, None), Reason.NO_PLAYBOOK, text)
 

@@ -5,7 +5,8 @@ residuals are correlated: the temperatures rise together, after power. The score
 distance of the residuals. So a GPU that is too warm for its power is anomalous although each value
 alone is normal. The regression (Huber) and the covariance (minimum covariance determinant) are
 robust against faulty GPUs in the history. Noise of the size of the sensor resolution is added,
-because rounding to whole degrees would otherwise look like precision.
+because rounding to whole degrees would otherwise look like precision. Each product, such as H100, has
+its own lines and covariance: healthy GPUs of a rare product must not look like faulty GPUs of another.
 
 The score cannot be written as a short PromQL query. So the service exports `detector_score` and
 `detector_threshold`, and the rule compares them. The alert is informational: a model alone causes
@@ -14,10 +15,12 @@ no action.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleetmedic.kernel.durations import format_duration
 from rules.detectors.base import (
@@ -31,6 +34,7 @@ from rules.detectors.base import (
     Score,
 )
 from rules.detectors.calibrate import alerts, calibrate
+from rules.detectors.products import PRODUCT, product_names
 from rules.links import Links
 from rules.rule_model import Rule, RuleGroup
 from rules.series import Floats, Key, rolling_min
@@ -59,9 +63,9 @@ Row: TypeAlias = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class CovarianceModel:
-    """The model: for each feature a line over utilization, and the inverse covariance of the
-    residuals.
+class ProductModel:
+    """The model of one product: for each feature a line over utilization, and the inverse covariance of
+    the residuals.
 
     `features` are the indexes of the features in the history. Others are omitted: some boards
     report no memory temperature.
@@ -71,8 +75,6 @@ class CovarianceModel:
     base: Row
     slope: Row
     precision: tuple[Row, ...]
-    threshold: float
-    facts: ModelFacts
 
     def distances(self, load: Floats, values: Floats) -> Floats:
         """Return the Mahalanobis distances for loads (n) and feature values (n, all features). NaN stays NaN."""
@@ -86,50 +88,90 @@ class CovarianceModel:
         return line
 
 
+@dataclass(frozen=True, slots=True)
+class CovarianceModel:
+    """The models by product, and the threshold of all their distances."""
+
+    products: Mapping[str, ProductModel]
+    threshold: float
+    facts: ModelFacts
+
+    def distances(self, sensors: SensorData) -> Floats:
+        """Return the Mahalanobis distances (GPU, time) of busy GPUs. The distance is NaN if the GPU is
+        idle, its product has no model, or an input is missing."""
+        out = np.full(sensors.load.shape, np.nan)
+        busy = sensors.load > BUSY
+        for name, model in self.products.items():
+            chosen = busy & sensors.of_product(name)
+            out[chosen] = model.distances(sensors.load[chosen], sensors.values[chosen])
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SensorData:
+    """The inputs on one time grid: `load` (GPU, time) and `values` (GPU, time, feature).
+
+    `products` has the product of each GPU; it is empty if unknown.
+    """
+
+    gpus: tuple[Key, ...]
+    products: tuple[str, ...]
+    load: Floats
+    values: Floats
+
+    @classmethod
+    def of(cls, history: History) -> SensorData:
+        """Collect the inputs from a history."""
+        load, names = history[LOAD.name], product_names(history[PRODUCT.name])
+        stacked = [history[query.name].aligned(load.keys) for query, _ in FEATURES]
+        products = tuple(names.get(gpu, "") for gpu in load.keys)
+        return cls(load.keys, products, load.values, np.stack(stacked, axis=2))
+
+    def of_product(self, name: str) -> NDArray[np.bool_]:
+        """Return which rows are GPUs of this product, as an array (GPU, 1)."""
+        return np.asarray([product == name for product in self.products], dtype=bool)[:, None]
+
+
 class GpuCovariance:
     """The detector for GPUs whose readings are inconsistent with each other."""
 
     name = "gpu_covariance"
-    queries = (LOAD, *(query for query, _ in FEATURES))
+    queries = (LOAD, *(query for query, _ in FEATURES), PRODUCT)
 
     def fit(self, history: History, training: FitParameters) -> CovarianceModel | Refusal:
-        """Fit the lines, the covariance and the threshold. Returns a refusal if too few GPUs were
-        busy."""
-        keys, load, cube = _inputs(history)
-        grid = history[LOAD.name].grid
-        present = tuple(
-            place for place in range(len(FEATURES)) if np.isfinite(cube[:, :, place]).any()
-        )
-        usable = (load > BUSY) & np.isfinite(cube[:, :, present]).all(axis=2)
-        hours = float(usable.sum()) * grid.step / 3600
-        if hours < MIN_GPU_HOURS or len(present) < 2:
+        """Fit the lines and covariances by product, and the threshold.
+
+        Returns a refusal if the GPUs of no product were busy long enough.
+        """
+        sensors, grid = SensorData.of(history), history[LOAD.name].grid
+        products: dict[str, ProductModel] = {}
+        longest = 0.0
+        for name in sorted(set(sensors.products) - {""}):
+            found, hours = _fit_product(sensors, name, grid.step)
+            longest = max(longest, hours)
+            if found is not None:
+                products[name] = found
+        if not products:
             return Refusal(
-                f"too little history: {hours:.1f} busy GPU-hours with clock, power or temperatures, "
-                f"but {MIN_GPU_HOURS:g} are required: wait, or increase `window`."
+                f"too little history: {longest:.1f} busy GPU-hours of one GPU model with clock, power or "
+                f"temperatures, but {MIN_GPU_HOURS:g} are required: wait, or increase `window`."
             )
-        base, slope, precision = _learn(load[usable], cube[usable][:, present], present)
-        draft = CovarianceModel(
-            present, base, slope, precision, 0.0, ModelFacts(self.name, {}, 0, 0, 0, 0, 0)
+        draft = CovarianceModel(products, 0.0, ModelFacts(self.name, {}, 0, 0, 0, 0, 0))
+        held = rolling_min(draft.distances(sensors), grid.samples(training.timing.wait(WAIT)))
+        calibrated = calibrate(
+            _without_extremes(held), grid.days, training.budget_per_day, FLOOR_SCORE
         )
-        score = np.full(load.shape, np.nan)
-        score[usable] = draft.distances(load[usable], cube[usable])
-        held = rolling_min(score, grid.samples(training.timing.wait(WAIT)))
-        found = calibrate(_without_extremes(held), grid.days, training.budget_per_day, FLOOR_SCORE)
-        threshold = round(found.threshold, 1)
+        threshold = round(calibrated.threshold, 1)
         facts = ModelFacts(
             detector=self.name,
-            parameters={
-                "features": float(len(present)),
-                "threshold": threshold,
-                **_slopes(present, slope),
-            },
+            parameters={"threshold": threshold, **_parameters(products)},
             trained_from=grid.start,
             trained_to=grid.end,
-            expected_per_day=found.expected_per_day,
+            expected_per_day=calibrated.expected_per_day,
             backtest_alerts=alerts(held, threshold),
-            series=len(keys),
+            series=sum(product in products for product in sensors.products),
         )
-        return CovarianceModel(present, base, slope, precision, threshold, facts)
+        return CovarianceModel(products, threshold, facts)
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
         """Return one alert that compares the exported scores with the exported threshold.
@@ -166,15 +208,20 @@ class GpuCovariance:
         )
 
     def score(self, model: Model, latest: History) -> list[Score]:
-        """Return the latest distances of busy GPUs. GPUs with a missing input are omitted."""
+        """Return the latest distances of busy GPUs.
+
+        GPUs with a missing input, or of a product without a model, are omitted.
+        """
         assert isinstance(model, CovarianceModel)  # noqa: S101 - the service passes our own model
-        keys, load, cube = _inputs(latest)
-        if not keys:
+        sensors = SensorData.of(latest)
+        if not sensors.gpus:
             return []
-        now, values = load[:, -1], cube[:, -1, :]
-        distance = model.distances(now, values)
-        good = (now > BUSY) & np.isfinite(distance)
-        return [Score(key, float(distance[row])) for row, key in enumerate(keys) if bool(good[row])]
+        distance = model.distances(sensors)[:, -1]
+        return [
+            Score(gpu, float(distance[row]))
+            for row, gpu in enumerate(sensors.gpus)
+            if np.isfinite(distance[row])
+        ]
 
     def threshold(self, model: Model) -> float:
         """Return the Mahalanobis distance above which the detector's alert fires."""
@@ -182,11 +229,19 @@ class GpuCovariance:
         return model.threshold
 
 
-def _inputs(history: History) -> tuple[tuple[Key, ...], Floats, Floats]:
-    """Return GPUs (keys), loads (gpu, time) and features (gpu, time, feature) on one time grid."""
-    load = history[LOAD.name]
-    stacked = [history[query.name].aligned(load.keys) for query, _ in FEATURES]
-    return load.keys, load.values, np.stack(stacked, axis=2)
+def _fit_product(sensors: SensorData, name: str, step: float) -> tuple[ProductModel | None, float]:
+    """Return the model of one product, and the usable GPU-hours. The model is None if these are too few."""
+    chosen = sensors.of_product(name)
+    seen = np.isfinite(sensors.values) & chosen[:, :, None]
+    present = tuple(place for place in range(len(FEATURES)) if seen[:, :, place].any())
+    usable = chosen & (sensors.load > BUSY) & seen[:, :, present].all(axis=2)
+    hours = float(usable.sum()) * step / 3600
+    if hours < MIN_GPU_HOURS or len(present) < 2:
+        return None, hours
+    base, slope, precision = _learn(
+        sensors.load[usable], sensors.values[usable][:, present], present
+    )
+    return ProductModel(present, base, slope, precision), hours
 
 
 def _without_extremes(held: Floats) -> Floats:
@@ -199,12 +254,17 @@ def _without_extremes(held: Floats) -> Floats:
     return held[~far] if far.sum() <= max(1.0, MAX_SICK_SHARE * len(held)) else held
 
 
-def _slopes(present: tuple[int, ...], slope: Row) -> dict[str, float]:
-    """Return the slopes of the lines in units of the sensor resolutions, rounded to significant digits."""
-    return {
-        f"{FEATURES[place][0].name}_slope": round(value / FEATURES[place][1], 1) + 0.0
-        for place, value in zip(present, slope, strict=True)
-    }
+def _parameters(products: Mapping[str, ProductModel]) -> dict[str, float]:
+    """Return the number of features of each product, and the slopes in units of the sensor resolutions,
+    rounded. With several products, the product is part of the name."""
+    out = {}
+    for product, model in products.items():
+        prefix = f"{product} " if len(products) > 1 else ""
+        out[f"{prefix}features"] = float(len(model.features))
+        for place, value in zip(model.features, model.slope, strict=True):
+            feature, resolution = FEATURES[place]
+            out[f"{prefix}{feature.name}_slope"] = round(value / resolution, 1) + 0.0
+    return out
 
 
 def _learn(

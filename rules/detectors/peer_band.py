@@ -1,10 +1,11 @@
-"""Compares a GPU with its peers: busy GPUs of the same job should run at about the same clock.
+"""Compares a GPU with its peers: busy GPUs of the same job and product run at about the same clock.
 
 A fail-slow GPU raises no error. It is visible only in comparison with the other GPUs of a synchronous
-job. For every job with at least four busy GPUs, the SM clock of each GPU is compared with the median
-of the job, in units of the robust spread (1.4826 x median absolute deviation). A GPU is an outlier if,
-for the whole `for` duration, it is at least 10 % slower (smaller differences are common and cost
-little) and deviates more than the learned threshold. The test is one-sided: fast GPUs are healthy.
+job. Different products have different clocks. So for every job with at least four busy GPUs of one
+product, the SM clock of each GPU is compared with the median of these GPUs, in units of the robust
+spread (1.4826 x median absolute deviation). A GPU is an outlier if, for the whole `for` duration, it is
+at least 10 % slower (smaller differences are common and cost little) and deviates more than the learned
+threshold. The test is one-sided: fast GPUs are healthy.
 
 With two or three GPUs |z| cannot exceed a meaningful threshold, hence four. If more than 30 % of a
 job's GPUs are outliers at the same time, they have a common cause (a power cap, another role in a
@@ -34,6 +35,7 @@ from rules.detectors.base import (
     text,
 )
 from rules.detectors.calibrate import alerts, calibrate
+from rules.detectors.products import PRODUCT, PRODUCTS, product_names
 from rules.links import Links
 from rules.rule_model import Rule, RuleGroup
 from rules.series import Floats, Grid, Key, rolling_median, rolling_min
@@ -71,10 +73,10 @@ class PeerModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JobBand:
-    """The busy GPUs of one job over time.
+    """The busy GPUs of one product in one job over time.
 
-    `gap` is the relative difference from the median (positive: slower), `z` the difference in units
-    of the spread (negative: slower).
+    `job` is the cluster, the job and the product. `gap` is the relative difference from the median
+    (positive: slower), `z` the difference in units of the spread (negative: slower).
     """
 
     job: Key
@@ -87,7 +89,7 @@ class PeerBand:
     """The detector for GPUs that are slower than their peers."""
 
     name = "peer_band"
-    queries = (CLOCK, UTILIZATION, ALLOCATION)
+    queries = (CLOCK, UTILIZATION, ALLOCATION, PRODUCT)
 
     def fit(self, history: History, training: FitParameters) -> PeerModel | Refusal:
         """Compute the spread and the threshold from the history.
@@ -101,8 +103,8 @@ class PeerBand:
         hours = sum(int(np.isfinite(band.z).sum()) for band in first) * grid.step / 3600
         if hours < MIN_GPU_HOURS:
             return Refusal(
-                f"too little history: {hours:.1f} GPU-hours of jobs with {MIN_PEERS} or more busy GPUs, "
-                f"but {MIN_GPU_HOURS:g} are required: wait, or increase `window`."
+                f"too little history: {hours:.1f} GPU-hours of jobs with {MIN_PEERS} or more busy GPUs "
+                f"of one model, but {MIN_GPU_HOURS:g} are required: wait, or increase `window`."
             )
         apart = np.abs(np.concatenate([band.gap[np.isfinite(band.gap)] for band in first]))
         spread = _rounded(float(np.quantile(apart, 0.95)) / TWO_SIDED_95)
@@ -122,7 +124,7 @@ class PeerBand:
         if lagging > max(1.0, MAX_LAGGING_SHARE * len(set(gpus))):
             return Refusal(
                 f"{lagging} of {len(set(gpus))} GPUs in the history lag behind their peers most of the "
-                "time: jobs probably mix roles or GPU models, and a rule would report healthy GPUs.",
+                "time: jobs probably mix roles, and a rule would report healthy GPUs.",
                 failure=True,
             )
         # Exclude samples that would raise the alert: they are not healthy.
@@ -167,18 +169,19 @@ class PeerBand:
 
 
 def deviations(history: History, width: int, spread: float) -> Iterator[JobBand]:
-    """Compute, as the rules do, how far each busy GPU is from its job's median clock.
+    """Compute, as the rules do, how far each busy GPU is from the median clock of its peers.
 
-    Yields one band per job with enough peers.
+    Yields one band per job and product with enough peers.
     """
     clock, load, owner = (history[query.name] for query in (CLOCK, UTILIZATION, ALLOCATION))
     owners: dict[Key, Floats] = {}
     for key, row in zip(owner.keys, np.isfinite(owner.values), strict=True):
         owners[key[:4]] = owners.get(key[:4], np.zeros(owner.grid.count)) + row
+    products = product_names(history[PRODUCT.name])
     jobs: dict[Key, list[int]] = {}
     for place, key in enumerate(owner.keys):
-        if key[4]:
-            jobs.setdefault((key[0], key[4]), []).append(place)
+        if key[4] and (product := products.get(key[:4])):
+            jobs.setdefault((key[0], key[4], product), []).append(place)
     for job, places in sorted(jobs.items()):
         gpus = tuple(owner.keys[place][:4] for place in places)
         if len(gpus) < MIN_PEERS:
@@ -209,8 +212,7 @@ def _band(job: Key, gpus: tuple[Key, ...], busy: Floats, spread: float) -> JobBa
 def _lagging(gpus: list[Key], suspect: NDArray[np.bool_], seen: NDArray[np.bool_]) -> int:
     """Return the number of GPUs that are slower than their peers for more than half of their busy time.
 
-    A faulty GPU is repaired or removed. A different role in a job, or a different GPU model, is
-    permanent.
+    A faulty GPU is repaired or removed. A different role in a job is permanent.
     """
     behind, work = Counter[Key](), Counter[Key]()
     for row, gpu in enumerate(gpus):
@@ -224,26 +226,28 @@ def _rounded(value: float) -> float:
     return float(f"{value:.2g}")
 
 
-_ON = "on (cluster, job_id)"
+_PEERS = "cluster, job_id, name"
+_ON = f"on ({_PEERS})"
 _GPU = ", ".join(GPU_LABELS)
 
-# The busy GPUs of a job. The series end with the job, so data of one job does not affect the next. GPUs
-# that several jobs share, and GPUs whose holder has no job_id, belong to no peer group: pods without a
-# known job are not peers of each other.
+# The busy GPUs of a job, with their product (`name`). The series end with the job, so data of one job does
+# not affect the next. GPUs that several jobs share, and GPUs whose holder has no job_id, belong to no peer
+# group: pods without a known job are not peers of each other.
 _BUSY = f"""\
 (
   max by ({_GPU}) (gpu_clock_hertz{{domain="sm"}})
   and on ({_GPU}) max by ({_GPU}) (gpu_utilization_ratio) > {BUSY:g}
   and on ({_GPU}) count by ({_GPU}) (max by ({_GPU}, job_id) (gpu_allocation_info)) == 1
 )
-* on ({_GPU}) group_right () max by ({_GPU}, job_id) (gpu_allocation_info{{job_id!=""}})"""
+* on ({_GPU}) group_right () max by ({_GPU}, job_id) (gpu_allocation_info{{job_id!=""}})
+* on ({_GPU}) group_left (name) {PRODUCTS}"""
 
 _JOB_MEDIAN = f"""\
-quantile by (cluster, job_id) (0.5, gpu:sm_clock_hertz:busy_median)
-and {_ON} count by (cluster, job_id) (gpu:sm_clock_hertz:busy_median) >= {MIN_PEERS}"""
+quantile by ({_PEERS}) (0.5, gpu:sm_clock_hertz:busy_median)
+and {_ON} count by ({_PEERS}) (gpu:sm_clock_hertz:busy_median) >= {MIN_PEERS}"""
 
 _JOB_MAD = f"""\
-quantile by (cluster, job_id) (0.5,
+quantile by ({_PEERS}) (0.5,
   abs(gpu:sm_clock_hertz:busy_median - {_ON} group_left () job:sm_clock_hertz:median)
 )"""
 
@@ -270,8 +274,8 @@ def _alert(model: PeerModel, timing: Timing, links: Links) -> Rule:
 max by ({_GPU}) (
   {slow.format(f"{model.threshold:g}")}
   and {_ON} (
-    count by (cluster, job_id) {slow.format(f"{FLOOR_Z:g}")}
-    / count by (cluster, job_id) (gpu:sm_clock_peer_gap:ratio) <= {COMMON_CAUSE:g}
+    count by ({_PEERS}) {slow.format(f"{FLOOR_Z:g}")}
+    / count by ({_PEERS}) (gpu:sm_clock_peer_gap:ratio) <= {COMMON_CAUSE:g}
   )
 )"""
     return Rule(
@@ -284,7 +288,7 @@ max by ({_GPU}) (
             "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} is slower than its peers in the same job.",
             "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) on "
             "{{ $labels.node }} is {{ $value | humanizePercentage }} below the median of the GPUs "
-            f"of the same job, which is more than {model.threshold:g} robust standard deviations. "
+            f"of the same model in the same job, which is more than {model.threshold:g} robust standard deviations. "
             "The other GPUs wait for it, so the whole job is slow.",
             **links.annotations("GpuPeerOutlier", *DASHBOARD),
             "playbook": "gpu-slow",

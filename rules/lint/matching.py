@@ -126,7 +126,8 @@ def _on(node: Any, left: SeriesLabels, right: SeriesLabels) -> Iterator[Problem]
         return
     card = node.modifier.card
     for side, name in _sides_with_one_series(card, (left, "left"), (right, "right")):
-        if side.known and (more := side.maybe - named - ADDED):
+        more = side.maybe - named - ADDED if side.known else frozenset()
+        if more and not _has_one_series(node.lhs if name == "left" else node.rhs, named):
             odd = ", ".join(sorted(more))
             yield (
                 "error",
@@ -146,6 +147,33 @@ def _sides_with_one_series(
     if card == pp.VectorMatchCardinality.ManyToOne:
         return [right]
     return [left] if card == pp.VectorMatchCardinality.OneToMany else [left, right]
+
+
+def _has_one_series(node: Any, named: frozenset[str]) -> bool:
+    """Return whether an expression `X and on (L) count by (L) (X) == 1` keeps at most one series for
+    each combination of the labels `named`, which are L."""
+    while isinstance(node, pp.ParenExpr):
+        node = node.expr
+    if not (_is_binary(node, "and") and _is_binary(node.rhs, "==") and node.modifier):
+        return False
+    counted, one = node.rhs.lhs, node.rhs.rhs
+    return bool(
+        isinstance(counted, pp.AggregateExpr)
+        and str(counted.op) == "count"
+        and counted.modifier is not None
+        and counted.modifier.type == pp.AggModifierType.By
+        and frozenset(counted.modifier.labels) == named
+        and node.modifier.matching is not None
+        and node.modifier.matching.type == pp.LabelModifierType.Include
+        and frozenset(node.modifier.matching.labels) == named
+        and isinstance(one, pp.NumberLiteral)
+        and one.val == 1
+        and str(counted.expr) == str(node.lhs)
+    )
+
+
+def _is_binary(node: Any, op: str) -> bool:
+    return isinstance(node, pp.BinaryExpr) and str(node.op) == op
 
 
 def _settled(side: SeriesLabels) -> bool:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rules.detectors.base import ModelFacts
-from rules.detectors.gpu_covariance import CovarianceModel, GpuCovariance
+from rules.detectors.gpu_covariance import CovarianceModel, GpuCovariance, ProductModel
 from rules.detectors.peer_band import (
     ALLOCATION,
     CLOCK,
@@ -23,6 +23,7 @@ from rules.detectors.peer_band import (
     PeerModel,
     deviations,
 )
+from rules.detectors.products import PRODUCT
 from rules.links import Links
 from rules.lint import lint_file
 from rules.pipeline import described, render
@@ -47,14 +48,15 @@ class Gpu:
     load: Sequence[float | None]
     job: Sequence[str | None]
     node: str = "node1"
+    product: str = "H100"
 
     @property
     def labels(self) -> str:
         return f'cluster="local",node="{self.node}",gpu="{self.index}",uuid="GPU-{self.node}-{self.index}"'
 
 
-def steady(index: int, clock: float = BUSY_CLOCK, load: float = 0.96, job: str | None = "train", node: str = "node1") -> Gpu:  # fmt: skip
-    return Gpu(index, [clock] * COUNT, [load] * COUNT, [job] * COUNT, node)
+def steady(index: int, clock: float = BUSY_CLOCK, load: float = 0.96, job: str | None = "train", node: str = "node1", product: str = "H100") -> Gpu:  # fmt: skip
+    return Gpu(index, [clock] * COUNT, [load] * COUNT, [job] * COUNT, node, product)
 
 
 def between(first: int, last: int, inside: Any, outside: Any) -> list[Any]:
@@ -74,6 +76,8 @@ def series(gpus: Sequence[Gpu]) -> list[dict[str, str]]:
         own = f'job="node",instance="a:1",{gpu.labels}'
         out.append(row(f'gpu_clock_hertz{{domain="sm",{own}}}', gpu.clock))
         out.append(row(f"gpu_utilization_ratio{{{own}}}", gpu.load))
+        if gpu.product:
+            out.append(row(f'gpu_info{{{own},name="{gpu.product}",driver="570"}}', [1.0] * COUNT))
         for job in sorted({job for job in gpu.job if job is not None}):
             held = [1.0 if job == at else None for at in gpu.job]
             out.append(row(f'gpu_allocation_info{{{own},job_id="{job}",user="u"}}', held))
@@ -123,6 +127,7 @@ def fires(parts: dict[str, Path], folder: Path, gpus: Sequence[Gpu], timing: Tim
 
 JOB4 = [steady(index) for index in range(4)]
 SLOW = 0.75 * BUSY_CLOCK
+A100_CLOCK = 1410e6
 CASES: dict[str, tuple[list[Gpu], set[str]]] = {
     "a slow GPU among four": ([*JOB4[:3], steady(3, SLOW)], {"node1/3"}),
     "a slow GPU among eight on two nodes": (
@@ -141,6 +146,22 @@ CASES: dict[str, tuple[list[Gpu], set[str]]] = {
         [*(steady(i) for i in range(4)), steady(4, SLOW), Gpu(5, [None] * COUNT, [0.96] * COUNT, ["train"] * COUNT)],
         {"node1/4"},
     ),
+    "a slow GPU among those of its product": (
+        [
+            *(steady(i) for i in range(8)),
+            *(steady(i, A100_CLOCK, node="node2", product="A100") for i in range(3)),
+            steady(3, 0.75 * A100_CLOCK, node="node2", product="A100"),
+        ],
+        {"node2/3"},
+    ),
+    "GPUs of another product in the job": (
+        [
+            *(steady(i) for i in range(12)),
+            *(steady(i, A100_CLOCK, node="node2", product="A100") for i in range(4)),
+        ],
+        set(),
+    ),
+    "a GPU of unknown product": ([*JOB4, steady(4, SLOW, product="")], set()),
     "a healthy job": (JOB4, set()),
     "8 percent is no outlier": ([*JOB4[:3], steady(3, 0.92 * BUSY_CLOCK)], set()),
     "a fast GPU": ([*JOB4[:3], steady(3, 1.25 * BUSY_CLOCK)], set()),
@@ -234,6 +255,9 @@ def test_the_recorded_deviation_is_the_one_computed_on_history(
         ALLOCATION.name: Series(
             ALLOCATION.labels, tuple((*key, "t") for key in keys), grid, np.ones(clocks.shape)
         ),
+        PRODUCT.name: Series(
+            PRODUCT.labels, tuple((*key, "H100") for key in keys), grid, np.ones(clocks.shape)
+        ),
     }
     # promtool's ranges are closed on the left before Prometheus 3 and open since: a range that is
     # no multiple of the step holds the same samples in both.
@@ -246,7 +270,7 @@ def test_the_recorded_deviation_is_the_one_computed_on_history(
         {
             "expr": f'round(gpu:sm_clock_peer_z:ratio{{gpu="{gpu.index}"}} - ({float(band.z[row, n])!r}), 1e-6)',
             "eval_time": f"{n * STEP}s",
-            "exp_samples": [{"labels": f'{{{gpu.labels},job_id="t"}}', "value": 0}],
+            "exp_samples": [{"labels": f'{{{gpu.labels},job_id="t",name="H100"}}', "value": 0}],
         }
         for n in (30, 47, 64)
         for row, gpu in enumerate(gpus)
@@ -270,7 +294,8 @@ def test_the_recorded_deviation_is_the_one_computed_on_history(
 
 def test_the_score_rule_points_at_the_sick_machine(parts: dict[str, Path], tmp_path: Path) -> None:
     facts = ModelFacts("gpu_covariance", {"threshold": 4.0}, 0.0, 86_400.0, 0.5, 0, 32)
-    model = CovarianceModel((0, 1), (0.0, 0.0), (0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)), 4.0, facts)
+    product = ProductModel((0, 1), (0.0, 0.0), (0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)))
+    model = CovarianceModel({"H100": product}, 4.0, facts)
     group = GpuCovariance().compile(model, Timing(1.0), Links("http://runbooks"))
     path = tmp_path / "rules.yml"
     path.write_text(render(described(group, facts), facts, 1.0))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.terminal.times import moment
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def test_run_queues_the_job_and_says_how_to_see_it(state: Path) -> None:
         state, "run", "--gpus", "2", "--name", "train-a", "--env", "A=b", "python", "-c", "x"
     )
     assert said.exit_code == 0, said.output
-    assert "train-a is queued. Show it with: fleetmedic jobs train-a" in said.output
+    show = f"`fleetmedic jobs train-a --state-dir {state}`"
+    assert f"train-a is queued. Show it with {show}." in said.output
     assert "The controller is not running" in said.output
     job = LocalCluster(state / "cluster").job("train-a")
     assert job.command == ("python", "-c", "x")
@@ -51,17 +55,79 @@ def test_jobs_lists_shows_and_cancels(state: Path) -> None:
     assert "has already ended" in invoke(state, "jobs", "--cancel", "train-a").output
 
 
-def test_jobs_logs_prints_the_last_lines_of_the_output(state: Path) -> None:
-    invoke(state, "run", "--name", "train-a", "--", "true")
-    assert "no output yet" in invoke(state, "jobs", "logs", "train-a").output
-    cluster = LocalCluster(state / "cluster")
-    with cluster.store.write() as db:
-        db.execute("UPDATE jobs SET attempt = 1 WHERE id = 'train-a'")
-    log = cluster.job("train-a").log
-    assert log is not None
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("one\ntwo\nthree\n")
-    assert invoke(state, "jobs", "logs", "train-a", "-n", "2").output == "two\nthree\n"
+class Attempts:
+    """The job train-a in a store without a controller; the test writes what its attempts print."""
+
+    def __init__(self, state: Path) -> None:
+        invoke(state, "run", "--name", "train-a", "--", "true")
+        self.cluster = LocalCluster(state / "cluster")
+
+    def set(self, column: str, value: object) -> None:
+        with self.cluster.store.write() as db:
+            db.execute(f"UPDATE jobs SET {column} = ? WHERE id = 'train-a'", (value,))
+
+    def prints(self, attempt: int, text: str) -> None:
+        self.set("attempt", attempt)
+        log = self.cluster.job("train-a").log
+        assert log is not None
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write(text)
+
+
+def test_jobs_logs_prints_the_last_lines_of_an_attempt(state: Path) -> None:
+    attempts = Attempts(state)
+    logs = ("jobs", "logs", "train-a")
+    assert "no output of attempt 1. PENDING: waiting for placement" in invoke(state, *logs).stderr
+    attempts.prints(1, "one\ntwo\nthree\n")
+    attempts.prints(2, "four\n")
+    assert invoke(state, *logs).output == "four\n"
+    assert invoke(state, *logs, "--attempt", "1", "-n", "2").output == "two\nthree\n"
+    assert "latest attempt of train-a is 2" in str(invoke(state, *logs, "--attempt", "3").exception)
+    hint = f"previous attempt: `fleetmedic jobs logs train-a --attempt 1 --state-dir {state}`"
+    assert hint in invoke(state, "jobs", "train-a").output
+
+
+def test_jobs_names_the_attempt_and_tells_the_age_from_the_duration(state: Path) -> None:
+    attempts = Attempts(state)
+
+    def cells() -> dict[str, str]:
+        lines = invoke(state, "jobs").stdout.splitlines()
+        heads, values = (re.split(r"  +", line) for line in lines)
+        return dict(zip(heads, values, strict=True))
+
+    assert (cells()["DURATION"], cells()["ATTEMPT"]) == ("-", "-")
+    attempts.prints(2, "")
+    now = time.time()
+    for column, ago in (("submitted", 3 * 86_400), ("started", 2 * 86_400), ("finished", 86_400)):
+        attempts.set(column, now - ago)
+    found = cells()
+    assert (found["AGE"][:2], found["DURATION"], found["ATTEMPT"]) == ("3d", "1d", "2")
+    shown = invoke(state, "jobs", "train-a").output
+    assert "attempt:     2\nrestarts:    1, 0 of them on other GPUs\n" in shown
+    assert f"ended:       {moment(now - 86_400)}\n" in shown
+
+
+def test_following_misses_no_attempt_and_no_end_of_one(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = Attempts(state)
+    attempts.prints(1, "one\n")
+
+    def between_two_looks(_: float) -> None:
+        if attempts.cluster.job("train-a").latest_attempt == 1:
+            attempts.prints(1, "late \u00e9\n")
+            attempts.prints(2, "short\n")
+            attempts.prints(3, "three\n")
+        else:
+            attempts.prints(3, "last\n")
+            attempts.set("state", "COMPLETED")
+
+    monkeypatch.setattr("fleetmedic.localcluster.job_output.time.sleep", between_two_looks)
+    said = invoke(state, "jobs", "logs", "train-a", "--follow")
+    assert said.exit_code == 0, said.output
+    assert said.stdout == "one\nlate \u00e9\nshort\nthree\nlast\n"
+    assert "train-a: output of attempt 2:\n" in said.stderr
 
 
 @pytest.mark.parametrize("words", [("jobs",), ("jobs", "train-a"), ("jobs", "cancel", "train-a")])
@@ -78,7 +144,7 @@ def test_ctrl_c_while_following_ends_the_command_and_not_the_job(
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fleetmedic.localcluster.jobs_cli.time.sleep", interrupted)
+    monkeypatch.setattr("fleetmedic.localcluster.job_output.time.sleep", interrupted)
     said = invoke(state, "run", "--name", "train-a", "--follow", "--", "true")
     assert said.exit_code == 130
     cure = f"To cancel it, run `fleetmedic jobs cancel train-a --state-dir {state}`."
@@ -112,6 +178,8 @@ def test_nodes_say_what_holds_their_gpus(state: Path) -> None:
     [
         ("run", "--name", "../x", "true"),
         ("run", "--gpus", "9", "true"),
+        ("run", "--node", "node9", "true"),
+        ("run", "--node", "node1", "--gpus", "5", "true"),
         ("run", "--env", "NOT_SET_ANYWHERE", "true"),
         ("jobs", "a/b"),
         ("jobs", "nobody"),

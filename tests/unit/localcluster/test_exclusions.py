@@ -1,4 +1,4 @@
-"""A job that waits for a place is kept off what it was moved away from, and not for ever."""
+"""A job is first placed where it asks to be, and kept off what it was moved away from, but not for ever."""
 
 from __future__ import annotations
 
@@ -82,4 +82,25 @@ def test_a_job_about_which_alone_an_alert_is_returns_if_nothing_else_is_free(
     assert client.restart("train", op_id="a", exclude=(other,), always=True)
     starts.advance(time.time() + 1)
     assert client.allocations(str(node))
+    client.store.close()
+
+
+def test_a_job_is_first_placed_on_the_node_that_it_names_and_may_move_later(
+    tmp_path: Path,
+) -> None:
+    Hardware(tmp_path / "hardware").create(2, 1)
+    client = LocalCluster(tmp_path / "cluster", tmp_path / "hardware")
+    starts = JobStarter(client.store, Layout(tmp_path), Inventory(tmp_path / "hardware"))
+    for name in ("first", "second"):
+        client.submit(JobSpec(name, ("true",), gpus=1, node="node2"))
+    for _ in range(2):
+        starts.advance(time.time())
+    assert client.job("first").node == "node2"
+    second = client.job("second")
+    assert (second.node, second.text[:7]) == (None, "node2: "), "it waits, though node1 is free"
+    with client.store.write() as db:  # as after its process has ended
+        db.execute("UPDATE attempts SET state = 'ENDED'")
+        db.execute("UPDATE jobs SET state = 'MOVING' WHERE id = 'first'")
+    starts.advance(time.time())
+    assert client.job("first").node == "node1"
     client.store.close()

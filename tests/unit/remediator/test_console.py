@@ -21,9 +21,10 @@ from click.testing import CliRunner, Result
 from fleetmedic.cli import main
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.terminal.output import rows
+from fleetmedic.terminal.times import moment
 from remediator.console.cli import incidents, why
 from remediator.console.orders import close, pause, release, resume, retry
-from remediator.console.show import STYLES, moment
+from remediator.console.show import STYLES
 
 NOW = time.time()
 OPEN = {
@@ -186,13 +187,56 @@ def test_why_asks_about_the_whole_target_and_tells_the_newest_last(
 ) -> None:
     lines = run(why, "node2/gpu3").output.splitlines()
     assert place.asked[0][1] == "/api/v1/why?target=gpu%2Fnode2%2F3"
-    assert [line.split()[2] for line in lines[1:]] == ["routed", "hold"]
+    assert [line.split()[-1] for line in lines[1:]] == ["routed", "hold"]
     assert "A short hold first." in lines[2]
 
 
 def test_why_keeps_the_newest_where_they_are_many(run: Callable[..., Result]) -> None:
     """In the order of the journal: a wall clock that jumped changes nothing about what came last."""
-    assert "  hold  " in run(why, "node2/3", "--limit", "1").output.splitlines()[-1]
+    assert run(why, "node2/3", "--limit", "1").output.splitlines()[-1].endswith("  hold")
+
+
+def _decision(event: str, reason: str, text: str, op_id: str = "") -> dict[str, Any]:
+    return {
+        **DECISIONS[0],
+        "event": event,
+        "reason": reason,
+        "text": text,
+        "data": {"op_id": op_id},
+    }
+
+
+def test_why_has_one_line_for_each_step_and_says_what_is_in_progress(
+    run: Callable[..., Result], place: Place
+) -> None:
+    story = [
+        _decision("IncidentOpened", "routed", "A playbook matches."),
+        _decision("StateChanged", "routed", "A playbook matches."),
+        _decision("StepPrepared", "quarantined", "It is quarantined.", "a"),
+        _decision("StepDone", "effect_seen", "node2/3 gets no jobs.", "a"),
+        _decision("StateChanged", "quarantined", "It is quarantined."),
+        _decision("Held", "hold", "A short hold."),
+        _decision("StepPrepared", "step_allowed", "The remediator tests it.", "b"),
+        _decision("StepDone", "effect_seen", "Test passed.", "b"),
+        _decision("Verified", "verified", "Test passed."),
+        _decision("StepPrepared", "step_allowed", "People are notified.", "c"),
+        _decision("StepDone", "effect_seen", "People are notified: it is healthy.", "c"),
+        _decision("Notified", "notified", "it is healthy.", "c"),
+        _decision("StateChanged", "release_failed", "It was not released."),
+        _decision("StepPrepared", "step_allowed", "It is released.", "d"),
+    ]
+    place.put("/api/v1/why", {"target": "gpu/node2/3", "decisions": story})
+    lines = run(why, "node2/3").output.splitlines()
+    assert lines[0].split() == ["time", "decision", "incident", "reason", "code"]
+    assert [re.split(r"  +", line)[1] for line in lines[1:]] == [
+        "A playbook matches.",
+        "node2/3 gets no jobs.",
+        "A short hold.",
+        "Test passed.",
+        "People are notified: it is healthy.",
+        "It was not released.",
+        "It is released.",
+    ]
 
 
 def test_why_of_a_target_never_named_is_said_in_words(
@@ -316,7 +360,7 @@ def test_a_target_without_an_open_incident_is_one_sentence(
     capsys: pytest.CaptureFixture[str], place: Place, state: Path, name: str
 ) -> None:
     said = sentence(capsys, "close", name, "--reason", "x", "--state-dir", str(state))
-    assert ("no incident is open on" in said) or ("expected a target" in said)
+    assert ("no incident is open on" in said) or ("expected an incident id, or a target" in said)
     assert [how for how, *_ in place.asked] in ([], ["GET"])
 
 
@@ -325,7 +369,7 @@ def test_a_gpu_whose_node_has_the_incident_is_told_so(
 ) -> None:
     place.put("/api/v1/incidents", {"incidents": [{**OPEN, "target": "node/node2"}]})
     said = sentence(capsys, "retry", "node2/3", "--reason", "x", "--state-dir", str(state))
-    assert "inc-0123456789 is open on node/node2" in said
+    assert "specify inc-0123456789, the incident on node/node2" in said
 
 
 def test_an_order_that_cannot_be_done_is_the_remediators_own_sentence(
@@ -409,6 +453,25 @@ def test_a_terminal_gets_a_table_and_markup_stays_text(monkeypatch: pytest.Monke
     assert "[red]" in drawn
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120, 160, 250])
+def test_no_text_is_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    cells = ("train-a", "QUARANTINED, held", "0,1,2,3,4,5,6,7", "12h", "one of many", "two " * 40)
+    rows(("JOB", "STATE", "GPUS", "AGE", "NODE", "REASON"), [cells], {})
+    drawn = screen.getvalue()
+    for word in " ".join(cells).split():
+        assert word in drawn, columns
+    assert drawn.count("two") == 40
+
+
 def test_no_color_is_honoured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -420,6 +483,27 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("NO_COLOR", "1")
     rows(("id", "state"), [("inc-1", "ESCALATED")], STYLES)
     assert "31m" not in screen.getvalue()
+
+
+def test_a_time_names_its_zone_and_an_event_its_millisecond(
+    run: Callable[..., Result], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps of one second are told apart."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    story = [{**EVENTS[1], "at": 1_700_000_000.25}, {**EVENTS[1], "at": 1_700_000_000.5}]
+    place.put(f"/api/v1/incidents/{OPEN['id']}", {"incident": OPEN, "events": story})
+    decided = [{**DECISIONS[0], "at": 1_700_000_000.25}]
+    place.put("/api/v1/why", {"target": "gpu/node2/3", "decisions": decided})
+    try:
+        shown = run(incidents, "show", OPEN["id"]).output
+        assert "2023-11-15 07:13:20.250 JST" in shown
+        assert "2023-11-15 07:13:20.500 JST" in shown
+        assert "2023-11-15 07:13:20.250 JST" in run(why, "node2/3").output
+        assert moment(1_700_000_000.5) == "2023-11-15 07:13:20 JST"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("at", [0.0, -1.0, float("nan"), 1e300])
@@ -449,12 +533,41 @@ def test_a_target_that_is_none_is_one_sentence(
     assert "expected a target" in sentence(capsys, "why", "../etc", "--state-dir", str(state))
 
 
-@pytest.mark.parametrize("incident", ["inc-ffffffffff", "../pause", "a?b"])
+@pytest.mark.parametrize(
+    ("incident", "what"),
+    [
+        ("inc-ffffffffff", "incident 'inc-ffffffffff' not found"),
+        ("inc-xyz", "incident 'inc-xyz' not found"),
+        ("inc-a/../pause", "incident 'inc-a/../pause' not found"),
+        ("../pause", "expected an incident id, or a target"),
+        ("a?b", "expected an incident id, or a target"),
+        ("node9", "no incident exists on node/node9; `fleetmedic incidents --all"),
+        ("node1/5", "specify inc-bbbbbbbbbb, the incident on node/node1"),
+    ],
+)
 def test_an_unknown_incident_is_one_sentence(
-    capsys: pytest.CaptureFixture[str], state: Path, incident: str
+    capsys: pytest.CaptureFixture[str], state: Path, incident: str, what: str
 ) -> None:
-    said = sentence(capsys, "incidents", "show", incident, "--state-dir", str(state))
-    assert "not found" in said
+    assert what in sentence(capsys, "incidents", "show", incident, "--state-dir", str(state))
+
+
+def test_close_of_an_id_that_cannot_exist_does_not_speak_of_a_node(
+    capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    said = sentence(capsys, "close", "inc-xyz", "--reason", "x", "--state-dir", str(state))
+    assert "incident 'inc-xyz' not found" in said
+
+
+@pytest.mark.parametrize("target", ["node2/3", "gpu/node2/3"])
+def test_show_of_a_target_is_its_latest_incident(
+    run: Callable[..., Result], place: Place, target: str
+) -> None:
+    older = {**OPEN, "id": "inc-eeeeeeeeee", "state": "CLOSED", "opened": NOW - 900}
+    place.put("/api/v1/incidents", {"incidents": [older, OPEN, CLOSED]})
+    assert run(incidents, "show", target).output.startswith("inc-0123456789: gpu/node2/3 is")
+    place.put("/api/v1/incidents/inc-eeeeeeeeee", {"incident": older, "events": EVENTS})
+    place.put("/api/v1/incidents", {"incidents": [older]})
+    assert run(incidents, "show", target).output.startswith("inc-eeeeeeeeee: gpu/node2/3 is CLOSED")
 
 
 def test_a_refused_token_names_its_file(
@@ -552,6 +665,7 @@ def test_targets_and_incidents_are_completed(state: Path) -> None:
     assert completed(why, state, "") == ["node2/3", "node1"]
     assert completed(why, state, "node2") == ["node2/3"]
     assert completed(incidents, state, "show", "inc-a") == [CLOSED["id"]]
+    assert completed(incidents, state, "show", "node") == ["node2/3", "node1"]
     assert completed(close, state, "") == [OPEN["id"], "node2/3"]
 
 

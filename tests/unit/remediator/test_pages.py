@@ -82,6 +82,7 @@ def test_the_page_of_an_incident_obeys_nothing_and_says_what_it_leaves_out() -> 
     assert "<script>" not in page
     assert f"The latest {pages.MAX_EVENTS} events" in page
     assert page.count("<li>") == pages.MAX_EVENTS
+    assert "<time>1970-01-01 00:00:01.000 UTC</time>" in page, "two events of a second differ"
 
 
 def test_a_pause_is_shown_on_the_pages_of_incidents() -> None:

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from remediator import pages
-from remediator.clusters.base import ClusterError
+from remediator.clusters.base import ClusterError, Unsupported
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import events
 from remediator.core.events import Event, Kind
@@ -298,6 +298,11 @@ class _Silent(MemoryCluster):
     async def job(self, job_id: str) -> Any:
         raise ClusterError("no answer", transient=True)
 
+    async def list_nodes(self) -> Any:
+        raise Unsupported("This cluster cannot list nodes.")
+
+    workload = job
+
 
 def test_why_of_a_job_that_nobody_knows_says_so(tmp_path: Path) -> None:
     cluster = MemoryCluster()
@@ -307,6 +312,20 @@ def test_why_of_a_job_that_nobody_knows_says_so(tmp_path: Path) -> None:
     assert unknown.startswith("The cluster does not know job/train-x.")
     idle = "No decision about job/train-a: no alert named it, and no incident moved it."
     assert story.why("job/train-a")["text"] == idle
+
+
+@pytest.mark.parametrize("target", ["node/node9", "gpu/node1/99", "gpu/node9/0", "workload/x"])
+def test_why_of_any_target_that_nobody_knows_says_so(tmp_path: Path, target: str) -> None:
+    cluster = MemoryCluster()
+    cluster.add_workload("serve", replicas=2, minimum=1, maximum=4)
+    story = Story(tmp_path, cluster)
+    nothing = "No decision about {}: no alert named it."
+    unknown = f"The cluster does not know {target}. {nothing.format(target)}"
+    assert story.why(target)["text"] == unknown
+    for known in ("node/node1", "gpu/node1/0", "workload/serve"):
+        assert story.why(known)["text"] == nothing.format(known)
+    silent = Story(tmp_path / "silent", _Silent()).why(target)["text"]
+    assert "does not know" not in silent
 
 
 def test_a_cluster_that_does_not_answer_makes_no_job_unknown(tmp_path: Path) -> None:

@@ -1,14 +1,24 @@
-"""An alert is over by a complete answer only, and never by a silence, a window or an error."""
+"""The reconciler: which alerts are over, and which quarantines are nobody's.
+
+An alert is over by a complete answer only, and never by a silence, a window or an error.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 
 import pytest
+from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
+from fleetmedic.kernel.labels import Target
+from remediator.clusters.memory import MemoryCluster
 from remediator.core import events
-from remediator.core.journal_state import JournalState
-from remediator.core.model import Alert
+from remediator.core.journal_state import JournalState, Pin
+from remediator.core.model import OWNER, Alert
 from remediator.reconciler import ended_alerts
 from tests.unit.remediator.fake_alertmanager import WATCHDOG, FakeAlertmanager, states
 
@@ -71,3 +81,49 @@ def test_what_was_received_a_moment_ago_is_not_over_yet(world: World) -> None:
 def test_without_an_alertmanager_only_webhooks_end_alerts() -> None:
     world = World()
     assert ended_alerts(world.journal_state, states(None, lambda: NOW)) == []
+
+
+class Rounds:
+    """A remediator on a cluster, whose reconciler compares when the test says so."""
+
+    def __init__(self, client: TestClient, cluster: MemoryCluster) -> None:
+        assert client.portal is not None
+        self.call, self.cluster = client.portal.call, cluster
+        self.parts = client.app.state.parts  # type: ignore[attr-defined]
+
+    def quarantine(self, name: str) -> None:
+        target = Target.parse(name)
+        self.call(
+            partial(self.cluster.quarantine, target, op_id=name, owner=OWNER, reason="GpuLost.")
+        )
+
+    def logged(self, passes: int) -> list[list[str]]:
+        """The targets of each line about quarantines without an incident."""
+        with capture_logs() as logs:
+            for _ in range(passes):
+                self.call(self.parts.reconciler.once)
+        return [one["targets"] for one in logs if one["event"] == "quarantine_without_incident"]
+
+
+@pytest.fixture
+def rounds(served: Callable[..., AbstractContextManager[TestClient]]) -> Iterator[Rounds]:
+    cluster = MemoryCluster()
+    with served(cluster) as client:
+        yield Rounds(client, cluster)
+
+
+def test_a_quarantine_without_an_incident_is_logged_once_per_change(rounds: Rounds) -> None:
+    rounds.quarantine("node1/3")
+    assert rounds.logged(4) == [["gpu/node1/3"]], "from the second pass on, once"
+    rounds.quarantine("node2")
+    assert rounds.logged(4) == [["gpu/node1/3", "node/node2"]]
+    told = [key for key in rounds.parts.journal_state.groups if key.startswith("stray/")]
+    assert len(told) == 2, "people are notified of each target"
+
+
+def test_a_quarantine_that_a_person_keeps_is_not_logged(rounds: Rounds) -> None:
+    target = Target.parse("node1/3")
+    rounds.quarantine("node1/3")
+    rounds.parts.journal_state.kept[target] = Pin("alice", "RMA", NOW)
+    assert rounds.logged(3) == []
+    assert rounds.parts.journal_state.groups == {}

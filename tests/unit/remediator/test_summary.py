@@ -59,11 +59,14 @@ def test_what_was_done_is_told_with_its_job_and_how_it_ended() -> None:
     )  # fmt: skip
     assert "Affected job: train-a." in text
     assert (
-        "The remediator quarantined gpu/node1/3 (22:15); restarted train-a elsewhere (22:15); "
+        "The remediator quarantined gpu/node1/3 (22:15:20 UTC); restarted train-a elsewhere (22:15:20 UTC); "
         in text
     )
-    assert "reset gpu/node1/3 (failed at 22:15); tested gpu/node1/3 (failed at 22:15);" in text
-    assert "rebooted gpu/node1/3 (running since 22:15)." in text
+    assert (
+        "reset gpu/node1/3 (failed at 22:15:20 UTC); tested gpu/node1/3 (failed at 22:15:20 UTC);"
+        in text
+    )
+    assert "rebooted gpu/node1/3 (running since 22:15:20 UTC)." in text
 
 
 def test_a_hold_is_told_with_its_reason_and_its_time() -> None:

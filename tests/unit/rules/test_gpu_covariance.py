@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from rules.detectors.gpu_covariance import (
     CovarianceModel,
     GpuCovariance,
 )
+from rules.detectors.products import PRODUCT
 from rules.series import Floats, Grid, Key, Series
 from rules.timing import Timing
 
@@ -35,10 +38,17 @@ def arrays(seed: int = 1) -> dict[str, Floats]:
     }
 
 
-def history(values: dict[str, Floats], first: int = 0) -> History:
+def history(
+    values: dict[str, Floats], first: int = 0, products: Sequence[str] = ("H100",) * GPUS
+) -> History:
     count = next(iter(values.values())).shape[1] - first
     grid = Grid(0.0, 60.0, count)
-    return {name: Series(LOAD.labels, KEYS, grid, rows[:, first:]) for name, rows in values.items()}
+    found = {
+        name: Series(LOAD.labels, KEYS, grid, rows[:, first:]) for name, rows in values.items()
+    }
+    named = tuple((*key, name) for key, name in zip(KEYS, products, strict=True))
+    found[PRODUCT.name] = Series(PRODUCT.labels, named, grid, np.ones((GPUS, count)))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +58,10 @@ def model() -> CovarianceModel:
     return found
 
 
-def scores(model: CovarianceModel, values: dict[str, Floats]) -> dict[str, float]:
-    found = GpuCovariance().score(model, history(values, COUNT - 1))
+def scores(
+    model: CovarianceModel, values: dict[str, Floats], products: Sequence[str] = ("H100",) * GPUS
+) -> dict[str, float]:
+    found = GpuCovariance().score(model, history(values, COUNT - 1, products))
     return {score.key[2]: score.value for score in found}
 
 
@@ -86,7 +98,7 @@ def test_an_idle_gpu_and_an_empty_fleet_have_no_score(model: CovarianceModel) ->
     assert "3" not in scores(model, values)
     empty = {
         name: Series(LOAD.labels, (), Grid(0, 1, 1), np.empty((0, 1)))
-        for name in (LOAD.name, *NAMES)
+        for name in (LOAD.name, *NAMES, PRODUCT.name)
     }
     assert GpuCovariance().score(model, empty) == []
 
@@ -96,8 +108,47 @@ def test_boards_without_a_memory_sensor_are_modelled_without_it() -> None:
     values["memory_temperature"][:] = np.nan
     found = GpuCovariance().fit(history(values), TRAINING)
     assert isinstance(found, CovarianceModel)
-    assert found.features == (0, 1, 2)
+    assert found.products["H100"].features == (0, 1, 2)
     assert len(scores(found, values)) == GPUS
+
+
+def mixed(seed: int) -> dict[str, Floats]:
+    """Seven H100 and one A100, which has another clock and draws less power."""
+    values = arrays(seed)
+    values["sm_clock"][7] *= 0.72
+    values["power"][7] -= 170
+    return values
+
+
+MIXED = ("H100",) * 7 + ("A100",)
+
+
+def test_a_healthy_gpu_of_a_rare_product_is_not_anomalous() -> None:
+    found = GpuCovariance().fit(history(mixed(1), products=MIXED), TRAINING)
+    assert isinstance(found, CovarianceModel)
+    assert set(found.products) == {"A100", "H100"}
+    assert found.facts.backtest_alerts == 0
+    well = scores(found, mixed(9), MIXED)
+    assert len(well) == GPUS
+    assert max(well.values()) < found.threshold
+    values = mixed(9)
+    values["sm_clock"][7, -1] *= 0.75
+    assert scores(found, values, MIXED)["7"] > found.threshold
+
+
+@pytest.mark.parametrize("product", ["", "A100"])
+def test_a_gpu_of_unknown_product_or_without_a_model_has_no_score(
+    model: CovarianceModel, product: str
+) -> None:
+    assert set(model.products) == {"H100"}
+    assert set(scores(model, mixed(9), (*MIXED[:7], product))) == {str(gpu) for gpu in range(7)}
+
+
+def test_a_fleet_of_unknown_products_is_refused() -> None:
+    found = GpuCovariance().fit(history(arrays(), products=("",) * GPUS), TRAINING)
+    assert isinstance(found, Refusal)
+    assert not found.failure
+    assert "0.0 busy GPU-hours" in found.reason
 
 
 def test_a_sick_gpu_in_the_history_does_not_teach(model: CovarianceModel) -> None:

@@ -23,6 +23,9 @@ groups:
     labels: {severity: critical, category: gpu, source: static}
     annotations: {summary: "It is lost.", description: d, playbook: gpu-lost, runbook_url: "http://x/GpuLost"}
 """
+# The models of the GPUs that have exactly one.
+_NAMED = "max by (cluster, node, gpu, uuid, name) (gpu_info)"
+NAMED_ONCE = f"({_NAMED} and on (cluster, node, gpu, uuid) count by (cluster, node, gpu, uuid) ({_NAMED}) == 1)"
 
 
 def _findings(tmp_path: Path, text: str) -> list[Finding]:
@@ -84,6 +87,15 @@ def test_each_fault_is_found_at_its_line(
         (
             "gpu_lost * on (cluster, node, gpu, uuid) group_left (name) gpu_temperature_celsius",
             "can match (they differ in sensor)",
+        ),
+        (
+            f"gpu_lost * on (cluster, node) group_left (name) {NAMED_ONCE}",
+            "can match (they differ in gpu, name, uuid)",
+        ),
+        (
+            "gpu_lost * on (cluster, node, gpu, uuid) group_left (name) "
+            f"{NAMED_ONCE.replace('== 1', '== 2')}",
+            "can match (they differ in name)",
         ),
         (
             "gpu_lost * on (cluster, node) group_left (uuid) gpu_expected",
@@ -197,6 +209,8 @@ def test_a_dashboard_url_leads_to_a_dashboard_with_its_variables(
         "rate(inference_request_duration_seconds_bucket[5m]) > 0",
         "increase(node_vmstat_oom_kill[5m]) > 0",
         "increase(gpu_xid_errors_total[5m]) > 0",
+        f"gpu_lost * on (cluster, node, gpu, uuid) group_left (name) {NAMED_ONCE}",
+        f"{NAMED_ONCE} * on (cluster, node, gpu, uuid) group_right (name) gpu_lost",
     ],
 )
 def test_these_queries_are_fine(tmp_path: Path, query: str) -> None:

@@ -11,12 +11,14 @@ from rules.detectors.peer_band import (
     CLOCK,
     FLOOR_Z,
     MAX_SPREAD,
+    MIN_GAP,
     MIN_SPREAD,
     UTILIZATION,
     PeerBand,
     PeerModel,
     deviations,
 )
+from rules.detectors.products import PRODUCT
 from rules.links import Links
 from rules.series import Floats, Grid, Key, Series
 from rules.timing import Timing
@@ -27,16 +29,21 @@ TRAINING = FitParameters(Timing(), 0.1)
 
 
 def history(
-    clocks: Floats, load: float = 0.9, owners: list[str] | None = None
+    clocks: Floats,
+    load: float = 0.9,
+    owners: list[str] | None = None,
+    products: list[str] | None = None,
 ) -> dict[str, Series]:
     gpus: tuple[Key, ...] = tuple(("c", "n", str(i), f"GPU-{i}") for i in range(len(clocks)))
     jobs = tuple((*gpu, (owners or ["job"] * len(gpus))[i]) for i, gpu in enumerate(gpus))
+    names = tuple((*gpu, (products or ["H100"] * len(gpus))[i]) for i, gpu in enumerate(gpus))
     grid = Grid(0.0, STEP, clocks.shape[1])
     loads, held = np.full(clocks.shape, load), np.ones(clocks.shape)
     return {
         CLOCK.name: Series(CLOCK.labels, gpus, grid, clocks),
         UTILIZATION.name: Series(UTILIZATION.labels, gpus, grid, loads),
         ALLOCATION.name: Series(ALLOCATION.labels, jobs, grid, held),
+        PRODUCT.name: Series(PRODUCT.labels, names, grid, held),
     }
 
 
@@ -90,7 +97,7 @@ def test_idle_gpus_and_missing_series_teach_nothing() -> None:
     assert isinstance(missing, Refusal)
 
 
-def test_jobs_of_mixed_gpus_are_refused_rather_than_compiled() -> None:
+def test_jobs_of_mixed_roles_are_refused_rather_than_compiled() -> None:
     clocks = noisy(32)
     clocks[::8] *= 0.8
     owners = [f"job{i // 8}" for i in range(32)]
@@ -98,6 +105,45 @@ def test_jobs_of_mixed_gpus_are_refused_rather_than_compiled() -> None:
     assert isinstance(found, Refusal)
     assert found.failure
     assert "4 of 32" in found.reason
+
+
+def outliers(found: dict[str, Series]) -> set[str]:
+    """The indices of the GPUs that are ever slower than the detector allows."""
+    return {
+        gpu[2]
+        for band in deviations(found, 1, MIN_SPREAD)
+        for gpu, gap, z in zip(band.gpus, band.gap, band.z, strict=True)
+        if ((gap >= MIN_GAP) & (z <= -FLOOR_Z)).any()
+    }
+
+
+def test_gpus_of_another_product_are_not_peers() -> None:
+    """In a job of H100 and A100, no A100 is slow, and the slow A100 is found among its own."""
+    clocks, products = noisy(16), ["H100"] * 12 + ["A100"] * 4
+    clocks[12:] *= 0.72
+    mixed = history(clocks, products=products)
+    assert outliers(mixed) == set()
+    assert isinstance(PeerBand().fit(mixed, TRAINING), PeerModel)
+    clocks[15, 300:600] *= 0.75
+    assert outliers(history(clocks, products=products)) == {"15"}
+
+
+def test_a_gpu_of_unknown_product_has_no_peers() -> None:
+    clocks = noisy(9)
+    clocks[8] *= 0.72
+    assert outliers(history(clocks, products=["H100"] * 8 + [""])) == set()
+    assert outliers(history(clocks)) == {"8"}
+    assert list(deviations(history(clocks, products=[""] * 9), 1, MIN_SPREAD)) == []
+
+
+def test_a_gpu_with_two_product_names_has_no_peers() -> None:
+    clocks = noisy(9)
+    clocks[8] *= 0.72
+    found = history(clocks)
+    info = found[PRODUCT.name]
+    both = (*info.keys, (*info.keys[8][:4], "A100"))
+    again = Series(info.labels, both, GRID, np.ones((10, COUNT)))
+    assert outliers({**found, PRODUCT.name: again}) == set()
 
 
 def test_a_common_cause_names_nobody() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -22,6 +23,7 @@ from fleetmedic.stack.identity import own_identity
 from fleetmedic.stack.inject import inject
 from fleetmedic.stack.lifecycle import Stack, StackOptions, require_same_fleet, reset
 from fleetmedic.stack.plan import decide
+from fleetmedic.stack.render import prometheus
 
 
 @pytest.fixture
@@ -72,6 +74,29 @@ def test_inject_refuses_what_is_no_gpu(tmp_path: Path, run: CliRunner, target: s
         run.invoke(inject, [target, "lost", "--state-dir", str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("lost --speed 0.5", "--speed: not used by the fault lost, only by slow"),
+        ("slow --xid 31", "--xid: not used by the fault slow, only by xid"),
+        ("hot --count 1", "--count: not used by the fault hot, only by xid"),
+        ("xid --heals-by reset", "--heals-by: not used by the fault xid, only by lost, hang, slow"),
+        ("heal --heals-by none", "--heals-by: not used by the fault heal"),
+    ],
+)
+def test_inject_refuses_an_option_that_the_fault_does_not_use(
+    tmp_path: Path, run: CliRunner, words: str, said: str
+) -> None:
+    hardware = Hardware(tmp_path / "hardware")
+    hardware.create(nodes=1, gpus=1)
+    with pytest.raises(UserError, match=said):
+        run.invoke(inject, ["node1/0", *words.split(), "--state-dir", str(tmp_path)])
+    assert hardware.gpu("node1", 0).healthy
+    for used in ("slow --speed 0.5 --heals-by none", "xid --xid 13 --count 2", "heal"):
+        arguments = ["node1/0", *used.split(), "--state-dir", str(tmp_path)]
+        assert run.invoke(inject, arguments).exit_code == 0
+
+
 def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
     tmp_path: Path, run: CliRunner
 ) -> None:
@@ -79,7 +104,12 @@ def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
     hardware.create(nodes=1, gpus=2)
     hardware.set_load("node1", 1, 0.9, 0.5)
     where = ["--state-dir", str(tmp_path)]
-    assert "shows only under load" in run.invoke(inject, ["node1/0", "slow", *where]).output
+    said = run.invoke(inject, ["node1/0", "slow", *where]).output
+    options = f"--node node1 --gpus 2 --simulate-load --state-dir {tmp_path}"
+    assert (
+        f"shows only under load. Start a job on it, for example `fleetmedic run {options}" in said
+    )
+    assert f"`fleetmedic why node1/0 --state-dir {tmp_path}`" in said
     assert "under load" not in run.invoke(inject, ["node1/1", "slow", *where]).output
     assert "under load" not in run.invoke(inject, ["node1/0", "lost", *where]).output
 
@@ -111,7 +141,7 @@ def test_snippets_can_be_copied_in_parts_and_take_no_alert_from_the_receivers_of
 def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:
     arguments = ["--remediator", "http://r:9095", "--token-file", "/t"]
     result = run.invoke(config, ["snippets", "--part", "scrape", "--http-sd", *arguments])
-    exporters, own = yaml.safe_load(result.output)["scrape_configs"]
+    exporters, own, *_ = yaml.safe_load(result.output)["scrape_configs"]
     assert exporters["http_sd_configs"] == [
         {
             "url": "http://r:9095/sd/targets", "refresh_interval": "15s",
@@ -123,10 +153,47 @@ def test_snippets_ask_the_remediator_for_its_host_list(run: CliRunner) -> None:
         run.invoke(config, ["snippets", "--http-sd", "--node", "a=h:1"])
 
 
-@pytest.mark.parametrize("node", ["a", "a=", "a=host", "=h:1", "a=h:x"])
+@pytest.mark.parametrize("node", ["a", "a=", "a=host", "=h:1", "a=h:x", "a=http://h:1", "a=h:0"])
 def test_snippets_refuse_a_node_without_an_address(run: CliRunner, node: str) -> None:
     with pytest.raises(UserError, match="NAME=HOST:PORT"):
         run.invoke(config, ["snippets", "--node", node])
+
+
+def _jobs(run: CliRunner, *arguments: str) -> dict[str, Any]:
+    result = run.invoke(config, ["snippets", "--part", "scrape", *arguments])
+    return {job["job_name"]: job for job in yaml.safe_load(result.output)["scrape_configs"]}
+
+
+def test_snippets_have_every_scrape_job_that_the_rules_expect(
+    run: CliRunner, tmp_path: Path
+) -> None:
+    stack = decide(StackOptions(state_dir=tmp_path), gpus_found=False)
+    jobs = _jobs(run, "--cluster", "local", "--target", "service=s:8000")
+    assert set(jobs) == {job["job_name"] for job in prometheus(stack)["scrape_configs"]}
+    for job in prometheus(stack)["scrape_configs"]:
+        if job["job_name"] not in ("node", "service"):
+            assert jobs[job["job_name"]].items() >= job.items(), "as in a stack"
+    assert jobs["service"]["static_configs"][0]["targets"] == ["s:8000"]
+
+
+@pytest.mark.parametrize("target", ["x=h:1", "rules", "rules=h", "node=h:1", "remediator=h:1"])
+def test_snippets_refuse_a_target_that_is_no_scrape_job(run: CliRunner, target: str) -> None:
+    with pytest.raises(UserError, match="JOB=HOST:PORT"):
+        run.invoke(config, ["snippets", "--target", target])
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "h:9095", "ftp://h", "http://", "http://h:99999", "http://h/x", "http://a b"]
+)
+def test_snippets_refuse_a_remediator_that_is_no_url(run: CliRunner, url: str) -> None:
+    with pytest.raises(UserError, match="--remediator: expected http://HOST:PORT"):
+        run.invoke(config, ["snippets", "--remediator", url])
+
+
+def test_snippets_scrape_the_remediator_as_its_url_says(run: CliRunner) -> None:
+    own = _jobs(run, "--remediator", "https://fm.example/")["remediator"]
+    assert (own["scheme"], own["static_configs"][0]["targets"]) == ("https", ["fm.example"])
+    assert "scheme" not in _jobs(run, "--remediator", "http://[::1]:9095")["remediator"]
 
 
 def test_the_doctor_speaks_json_and_fails_when_something_lacks(

@@ -16,6 +16,7 @@ from fleetmedic.stack.history import (
     generate_series,
     schedule,
 )
+from rules.detectors.registry import DETECTORS
 
 BEGIN, HOURS = 1_700_000_000.0, 24
 TIMES = [BEGIN + 300 * n for n in range(HOURS * 12)]
@@ -62,6 +63,15 @@ def test_labels_are_those_of_the_live_series(hardware: Hardware) -> None:
     held = of(found, "gpu_allocation_info")[0]
     assert {"job_id", "user"} <= set(held.labels)
     assert {value for _, value in held.points} == {1.0}
+
+
+def test_every_metric_that_a_detector_reads_is_generated(hardware: Hardware) -> None:
+    gpus = fleet(hardware)
+    found = generate_series(gpus, schedule(gpus, BEGIN, END), TIMES)
+    read = {query.selector.partition("{")[0] for each in DETECTORS for query in each.queries}
+    assert {track.family for track in found} == read
+    (info,) = of(found, "gpu_info", node="node1", gpu="3")
+    assert info.labels["name"] == hardware.gpu("node1", 3).name
 
 
 def test_the_sensors_are_those_of_the_simulated_hardware(hardware: Hardware) -> None:

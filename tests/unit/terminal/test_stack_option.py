@@ -1,5 +1,6 @@
 """The options that select a stack, before and after the name of a subcommand."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -7,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from fleetmedic.cli import COMMANDS, cli
-from fleetmedic.terminal.stack_option import StackLocation, stack_option
+from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 
 WITHOUT_A_STACK = {"config", "exporter", "rules", "alertmanager", "remediator", "version"}
 
@@ -46,6 +47,54 @@ def _home(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_option_nearest_to_the_command_wins(words: str, found: str) -> None:
     assert CliRunner().invoke(group, words.split()).output.strip() == found
+
+
+@group.command()
+@click.option("--url")
+@stack_option
+def suggest(url: str | None, stack: StackLocation) -> None:
+    click.echo(suggested("jobs a"))
+    click.echo(suggested("run -- sleep 9"))
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("suggest", ""),
+        ("--port-base 19090 suggest", " --port-base 19090"),
+        ("suggest --state-dir /a", " --state-dir /a"),
+        ("suggest --state-dir /h/stack --port-base 9090", ""),
+        (
+            "--state-dir '/my state' suggest --url http://h:1",
+            " --state-dir '/my state' --url http://h:1",
+        ),
+    ],
+)
+def test_a_suggested_command_selects_the_same_stack(words: str, options: str) -> None:
+    output = CliRunner().invoke(group, shlex.split(words)).output
+    assert output == f"`fleetmedic jobs a{options}`\n`fleetmedic run{options} -- sleep 9`\n"
+
+
+def test_a_suggested_command_outside_of_a_command_has_no_options() -> None:
+    assert suggested("up") == "`fleetmedic up`"
+
+
+def test_a_suggested_command_selects_a_given_stack() -> None:
+    assert suggested("up down", Path("/a")) == "`fleetmedic up down --state-dir /a`"
+    assert suggested("up", Path("/h/stack-19090")) == "`fleetmedic up --port-base 19090`"
+    started = suggested("up", Path("/a"), 19090)
+    assert started == "`fleetmedic up --state-dir /a --port-base 19090`"
+
+
+def test_up_is_suggested_without_the_options_of_a_remediator() -> None:
+    @click.command()
+    @click.option("--url")
+    @stack_option
+    def ask(url: str | None, stack: StackLocation) -> None:
+        click.echo(suggested("up status"))
+
+    words = ["--url", "http://h:1", "--state-dir", "/a"]
+    assert CliRunner().invoke(ask, words).output == "`fleetmedic up status --state-dir /a`\n"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - WITHOUT_A_STACK))

@@ -146,7 +146,7 @@ def test_a_repair_that_failed_leads_to_the_next_rung(incident, case, after, reas
     assert (as_tuple_with_reason(decision), decision.rung) == (
         ("move", (IncidentState.REPAIRING, Reason.REPAIR_STARTS)), 1,
     )  # fmt: skip
-    assert decision.text == "Repair 2: reboot_node."
+    assert decision.text == "Repair 2: reboot the node."
 
 
 def test_the_last_rung_that_failed_leads_to_a_person(incident, case, after) -> None:
@@ -184,7 +184,9 @@ def test_what_the_cluster_cannot_repair_at_all_is_said_to_be_unsupported(
     one = _emptied(incident, after)
     decision = decide(case(one, capabilities=EVERYTHING - {"gpu_reset", "reboot"}))
     assert as_tuple_with_reason(decision) == ("move", (IncidentState.ESCALATED, Reason.UNSUPPORTED))
-    assert "reset_gpu: This cluster lacks a required capability: gpu reset." in decision.text
+    assert (
+        "not reset the GPU: This cluster lacks a required capability: gpu reset." in decision.text
+    )
     often = (("reset_gpu", GPU, NOW - 9000),) * 2
     mixed = decide(case(one, capabilities=EVERYTHING - {"reboot"}, attempts=often))
     assert mixed.reason is Reason.LADDER_EXHAUSTED
