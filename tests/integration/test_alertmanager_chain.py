@@ -171,6 +171,29 @@ def test_a_lost_gpu_hides_its_own_warnings_and_an_xid_does_not(
     assert receiver.names_within(2, 1) == []
 
 
+def test_a_file_system_that_does_not_respond_speaks_for_blocked_processes_and_for_no_job(
+    running: str, receiver: Receiver
+) -> None:
+    node = {"category": "node", "source": "static", "cluster": "local"}
+    stalled = node | {"severity": "critical", "mountpoint": "/data", "device": "nas:/data"}
+    blocked = node | {"alertname": "NodeLoadHighBlocked", "severity": "warning"}
+    _post(running, stalled | {"alertname": "NodeNfsStalled", "node": "node1"})
+    assert receiver.names_within(5, 1) == ["NodeNfsStalled"]
+    job = {"alertname": "TrainingStalled", "severity": "critical", "category": "job"}
+    _post(
+        running,
+        blocked | {"node": "node1"},
+        job | {"source": "static", "cluster": "local", "job_id": "train-a"},
+    )
+    assert receiver.names_within(2, 2) == ["TrainingStalled"]
+    _post(running, blocked | {"node": "node2"})
+    assert receiver.names_within(5, 1) == ["NodeLoadHighBlocked"]
+    _post(running, stalled | {"alertname": "NfsServerStalled"})
+    assert receiver.names_within(5, 1) == ["NfsServerStalled"]
+    _post(running, blocked | {"node": "node3"})
+    assert receiver.names_within(2, 1) == []
+
+
 def test_the_dead_mans_switch_reaches_the_remediator_and_a_watchers_trouble_does_not(
     running: str, receiver: Receiver
 ) -> None:

@@ -10,18 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 if TYPE_CHECKING:
     from remediator.clusters.memory import MemoryCluster
     from tests.unit.remediator.fake_http_server import FakeHttpServer
-
-# No deadline for generated examples: a busy machine is no bug.
-if settings.get_current_profile_name() == "default":
-    settings.register_profile("patient", deadline=None)
-    settings.load_profile("patient")
 
 TOKEN = "0123456789abcdef0123"
 PASSWORD = "for-people-who-look"
