@@ -129,6 +129,8 @@ async def gather_evidence(
             past = event and evidence.standing is AlertStatus.OVER
             fires = await sensors.fires(record.alert, event=past)
             evidence = _confirmed(record.alert, evidence, fires)
+        if event and evidence.standing is AlertStatus.OVER:
+            evidence = alerts.silence_of(record.alert) or evidence
         event_at = None
         if event:
             known = await event_time(record.alert, incident.target, sensors) if confirm else None

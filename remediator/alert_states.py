@@ -26,6 +26,7 @@ from remediator.core.evidence import ACTIVE, OVER, AlertStatus, Evidence, unknow
 from remediator.core.model import Alert
 from remediator.core.reasons import Reason
 from remediator.http import HttpError
+from remediator.silences import SilenceMemory, silenced
 
 log = structlog.get_logger("remediator")
 # An alert received less than this long ago (seconds) may be missing in Alertmanager's response.
@@ -91,6 +92,7 @@ class AlertStates:
         self._rounds = 0
         self._seen: set[tuple[str, ...]] = set()
         self._starts: dict[float, float] = {}
+        self._silences = SilenceMemory()
         self._asking = asyncio.Lock()
 
     async def refresh(self, max_age: float) -> None:
@@ -99,14 +101,18 @@ class AlertStates:
             return
         async with self._asking:
             began = time.monotonic()
-            # A large response takes long to read, so it is queried less often.
-            if began - self._asked.at <= max(max_age, 5 * self._asked.took if max_age else 0.0):
+            # A large response takes long to read, so it is queried less often, except right before a step.
+            slack = 5 * self._asked.took if max_age >= 1.0 else 0.0
+            if began - self._asked.at <= max(max_age, slack):
                 return
             asked = _QueryResult(at=began, wall=self._now(), silences=self._asked.silences)
             try:
                 asked.response = await self._client.query_alerts()
-                if any(one.silenced_by for one in asked.response.listed.values()):
+                listed = asked.response.listed.values()
+                if not self._silences.empty or any(one.silenced_by for one in listed):
                     asked.silences = await self._client.query_silences()
+                    found = ((_identity(one.alert), one) for one in listed)
+                    self._silences.update(found, asked.silences, asked.wall)
             except HttpError as error:
                 asked.response, asked.error = None, str(error)
             if asked.response is None and self._asked.response is not None:
@@ -143,7 +149,7 @@ class AlertStates:
             return unknown(self._asked.error)
         listed = self._asked.response.listed.get(alert.fingerprint)
         if listed is not None and _same(listed.alert, alert):
-            return ACTIVE if listed.active else self._withheld(listed)
+            return self._of_listed(listed)
         # An alert reported as resolved may only have expired, because its Prometheus is down.
         if doubt := self._incomplete() if alert.firing else self._unsent():
             return unknown(doubt)
@@ -153,6 +159,10 @@ class AlertStates:
                 f"Alertmanager does not list {alert.name} for the remediator's receiver."
             )
         return OVER
+
+    def silence_of(self, alert: Alert) -> Evidence | None:
+        """Return the status of an event alert that has ended while its silence is in force; otherwise None."""
+        return self._silences.evidence(_identity(alert), only_lost=False)
 
     def active(self) -> Iterator[Alert]:
         """Yield the active alerts in Alertmanager's response that it sends to the remediator."""
@@ -175,7 +185,7 @@ class AlertStates:
             return
         for listed in self._asked.response.listed.values():
             muted = self._muted(listed.alert)
-            yield listed, muted or (ACTIVE if listed.active else self._withheld(listed))
+            yield listed, muted or self._of_listed(listed)
 
     def _remember(self, answer: AlertmanagerResponse) -> None:
         if len(self._seen) > MOST_SEEN:
@@ -247,9 +257,15 @@ class AlertStates:
             return None
         return _muted_by(window.name, now)
 
+    def _of_listed(self, listed: ListedAlert) -> Evidence:
+        if not listed.active:
+            return self._withheld(listed)
+        return self._silences.evidence(_identity(listed.alert), only_lost=True) or ACTIVE
+
     def _withheld(self, listed: ListedAlert) -> Evidence:
         if listed.silenced_by:
-            return self._silenced(listed.silenced_by[0])
+            key = listed.silenced_by[0]
+            return silenced(key, self._asked.silences.get(key))
         if listed.muted_by:
             return _muted_by(shortened(", ".join(listed.muted_by), MOST_COMMENT), self._now())
         by = listed.inhibited_by[0]
@@ -257,17 +273,6 @@ class AlertStates:
         name = source.alert.name if source else "another alert"
         text = f"{listed.alert.name} is inhibited by {name}."
         return Evidence(AlertStatus.WITHHELD, Reason.INHIBITED, text, f"inhibited/{by}")
-
-    def _silenced(self, identity: str) -> Evidence:
-        found = self._asked.silences.get(identity)
-        text = f"The alert is silenced in Alertmanager (silence {identity[:40]})."
-        if found is not None:
-            until = datetime.fromtimestamp(max(0.0, min(found.ends_at, 4e9)), UTC)
-            text = (
-                f"{_plain(found.by)} silenced the alert until {until:%Y-%m-%d %H:%M} UTC: "
-                f"{_plain(found.comment)}"
-            )
-        return Evidence(AlertStatus.WITHHELD, Reason.SILENCED, text, f"silence/{identity[:40]}")
 
 
 def _muted_by(name: str, now: float) -> Evidence:
@@ -286,9 +291,3 @@ def _episode(alert: Alert) -> tuple[str, ...]:
 
 def _same(one: Alert, other: Alert) -> bool:
     return _identity(one) == _identity(other)
-
-
-def _plain(text: str) -> str:
-    """Return a user's string from Alertmanager on one line, at most MOST_COMMENT characters long."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    return shortened(line.strip(), MOST_COMMENT) or "(empty)"

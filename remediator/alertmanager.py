@@ -77,11 +77,12 @@ class ListedAlert:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """An active silence: its author, comment and end (Unix seconds)."""
+    """A silence: its author, comment and end (Unix seconds). `active`: it is in force."""
 
     by: str
     comment: str
     ends_at: float
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,16 @@ class AlertmanagerClient(Client):
         return AlertmanagerResponse(listed, parse_moment(server.uptime, self.shown))
 
     async def query_silences(self) -> dict[str, Silence]:
-        """Query the active silences; returns them by id. Raises HttpError."""
+        """Query all silences, including expired ones; returns them by id. Raises HttpError."""
         found = await self._get("silences", list[_SilenceDoc], "silences")
         return {
-            one.id: Silence(one.created_by, one.comment, parse_moment(one.ends_at, self.shown))
+            one.id: Silence(
+                one.created_by,
+                one.comment,
+                parse_moment(one.ends_at, self.shown),
+                one.status.state == "active",
+            )
             for one in found
-            if one.status.state == "active"
         }
 
     def _listed(self, one: _AlertDoc) -> ListedAlert:
@@ -186,5 +191,5 @@ class AlertmanagerPeers:
         raise HttpError("No Alertmanager is configured.")
 
     async def query_silences(self) -> dict[str, Silence]:
-        """Query the active silences from the peer that responded last; returns them by id. Raises HttpError."""
+        """Query all silences from the peer that responded last; returns them by id. Raises HttpError."""
         return await self._clients[0].query_silences()

@@ -23,6 +23,7 @@ OCCASIONS = {
     "closed": "{target}: the incident is closed. {why}",
     "escalated": "{target} needs an operator: {alerts}{why}",
     "failed": "{target} needs an operator; the remediator takes no further action: {alerts}{why}",
+    "overridden": "{target} is no longer quarantined, but may still be faulty: {alerts}{why}",
     "level": "{target} waits for an operator, because the automation level allows no further action: {alerts}{why}",
     "limit": "{target} is at its size limit: {alerts}{why}",
     "held": "{target} has been held since {since}: {why}",

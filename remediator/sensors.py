@@ -16,6 +16,7 @@ from remediator.prometheus import PrometheusClient, QuerySample
 
 TTL = 1.0
 FRESH_SCRAPES = 3
+SCRAPE_MARGIN = 5.0
 SICK_FOR_SURE = 15.0
 # A job is stalled if its last step is older than this (seconds) and than ten step durations.
 STALLED = 30.0
@@ -76,6 +77,8 @@ class Sensors:
         if time.monotonic() - self._exporters.asked > TTL:
             self._exporters.asked = time.monotonic()
             found = await self._ask("up" + self._of(job="node"))
+            if await self._scrapes_stopped():
+                found = None
             responding = {one.labels.get("node", "") for one in found or () if one.value == 1}
             self._exporters.doubled = await self._doubled_lately()
             # A node with a target that is left over is up while its exporter responds.
@@ -93,6 +96,15 @@ class Sensors:
         """Return whether two exporters reported the same node within DOUBLED_FOR seconds before the last
         result of `exporters_up`."""
         return node in self._exporters.doubled
+
+    async def _scrapes_stopped(self) -> bool:
+        """Return whether Prometheus has scraped no exporter lately, for example because it was suspended.
+
+        Prometheus shows old samples for five minutes.
+        """
+        oldest = FRESH_SCRAPES * self._scrape + SCRAPE_MARGIN
+        age = f"min(time() - timestamp(up{self._of(job='node')}))"
+        return bool(await self._ask(f"{age} > {oldest:g}"))
 
     async def _doubled_lately(self) -> frozenset[str]:
         """Return the nodes that two exporters reported at the same time. Events on the pages of both still count

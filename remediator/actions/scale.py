@@ -23,7 +23,10 @@ class Scale:
         found = await tools.cluster.workload(step.target.name)
         if found is None:
             return Observation(True, f"{step.target} no longer exists.", ok=False)
-        if found.wanted == step.replicas:
+        wanted = step.replicas or 0
+        scales_in = tools.playbook.scale is not None and tools.playbook.scale.step < 0
+        # Somebody may have scaled further meanwhile: a scale-out removes no replica, a scale-in adds none.
+        if found.wanted <= wanted if scales_in else found.wanted >= wanted:
             return Observation(
                 True, f"{step.target.name} has {found.ready} of {found.wanted} replicas ready."
             )

@@ -42,7 +42,9 @@ def decide(case: Case) -> Decision:
         owner = case.facts.quarantine_owner
         text = f"The quarantine of the target now belongs to {owner}." if owner else ""
         if not case.facts.kept:
-            return Move(IncidentState.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
+            doubtful = case.facts.alerts_active or case.incident.state is IncidentState.ESCALATED
+            notification = notify_once(case, "overridden", text) if doubtful else None
+            return notification or Move(IncidentState.OVERRIDDEN, Reason.RELEASED_BY_OTHERS, text)
         if case.incident.state is not IncidentState.ESCALATED:
             # Ending here would leave a quarantine that nobody releases and nobody is notified of.
             rest = ", ".join(map(str, case.facts.kept))

@@ -70,18 +70,19 @@ def combine_signals(
     Unix seconds). Events before the repair are ignored.
     """
     found: list[Evidence] = []
+    past = tested_sick
     for signal in signals:
         if signal.event_at is None:
             found.append(signal.evidence)
         elif signal.event_at > repaired_at:
-            over = signal.evidence.standing is AlertStatus.OVER and signal.confirmed
-            found.append(ACTIVE if over else signal.evidence)
-    if tested_sick:
-        # A failed test decides only if no alert is silenced and Alertmanager has answered.
-        found.append(
-            ACTIVE if not _first(found, AlertStatus.WITHHELD, AlertStatus.UNKNOWN) else OVER
-        )
-    return _first(found, AlertStatus.ACTIVE, AlertStatus.WITHHELD, AlertStatus.UNKNOWN) or OVER
+            if signal.evidence.standing is AlertStatus.OVER and signal.confirmed:
+                past = True
+            else:
+                found.append(signal.evidence)
+    # A past event or a failed test decides only if no alert is silenced and Alertmanager has answered.
+    return _first(found, AlertStatus.ACTIVE, AlertStatus.WITHHELD, AlertStatus.UNKNOWN) or (
+        ACTIVE if past else OVER
+    )
 
 
 def tested_sick(incident: Incident) -> bool:

@@ -281,7 +281,7 @@ class JournalState:
 
     def _end(self, ended: Incident, at: float) -> None:
         if ended.reason is Reason.RELEASED_BY_OTHERS:
-            self.pins[ended.target] = Pin("an operator", ended.text, at)
+            self.pins[ended.target] = Pin("another user or program", ended.text, at)
         if ended.reason is Reason.CLOSED_BY_PERSON:
             # The operator keeps the target out of service: no later incident repairs or releases it.
             self.kept |= {one: Pin("an operator", ended.text, at) for one in ended.quarantined}

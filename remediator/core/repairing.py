@@ -80,6 +80,8 @@ def decide_repairing(case: Case) -> Decision:
     """Return the next decision in state REPAIRING: run the current repair, or scale the workload."""
     if case.playbook.scale is not None:
         return _scaling(case)
+    if case.incident.rung >= len(case.playbook.ladder):  # the playbook was shortened since
+        return start_repair_from(case, case.incident.rung)
     rung = case.playbook.ladder[case.incident.rung]
     run = case.incident.last_in_state(rung.action)
     if run is not None and run.state is StepState.DONE:

@@ -10,7 +10,7 @@ from remediator.core import guards, plan
 from remediator.core.decision import Case
 from remediator.core.evidence import latest_evidence, tested_sick
 from remediator.core.guards import Ruling, Verdict
-from remediator.core.model import OWNER, FaultClass, Playbook, Rung, Step
+from remediator.core.model import OWNER, FaultClass, Level, Playbook, Rung, Step
 from remediator.core.reasons import Reason
 
 CAPABILITY = {
@@ -23,6 +23,14 @@ CAPABILITY = {
 }
 
 
+# Tests and releases need a level above observe.
+NEEDED_LEVEL = {
+    "signal_checkpoint": Level.DRAIN,
+    "restart_jobs": Level.DRAIN,
+    "reset_gpu": Level.REPAIR,
+    "reboot_node": Level.REPAIR,
+    "scale": Level.REPAIR,
+}
 # If no alert is active, an event or a failed test is sufficient evidence for this long (seconds).
 EVIDENCE_HOLDS_FOR = 20.0
 
@@ -186,11 +194,24 @@ def needs_facts(step: Step, playbook: Playbook) -> bool:
     return step.action in plan.DISRUPTIVE or scales_in
 
 
+def level_in_force(case: Case, step: Step) -> Verdict:
+    """Hold an announced step if the automation level was lowered since. An operator's order needs no level."""
+    needed = NEEDED_LEVEL.get(step.action, Level.QUARANTINE)
+    if step.id == plan.ORDERED or step.action == "notify" or case.level.rank >= needed.rank:
+        return guards.ALLOWED
+    text = f"The automation level is {case.level}. This step requires level {needed}."
+    return Verdict(Ruling.HOLD, Reason.LEVEL, text)
+
+
 def right_before(case: Case, step: Step) -> Verdict:
     """Check the guards of an announced step right before it starts.
 
     For the steps in `needs_facts`, the case has facts gathered for this check.
     """
+    return guards.all_of(level_in_force(case, step), _guards_of(case, step))
+
+
+def _guards_of(case: Case, step: Step) -> Verdict:
     if step.action == "reboot_node":
         return guards.all_of(disruptive_step(case), reboots(case))
     if step.action in plan.REPAIRS:

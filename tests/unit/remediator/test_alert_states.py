@@ -209,8 +209,49 @@ def test_a_slow_answer_is_asked_for_less_often_except_where_it_must_be_new(
     asked.steady = 1010.0
     asked.ask(1.0)
     assert asked.fake.asked == 1
-    asked.ask(0.0)
-    assert asked.fake.asked == 2
+    for urgent in (0.0, 0.1):
+        before = asked.fake.asked
+        asked.steady += 1.0
+        asked.ask(urgent)
+        assert asked.fake.asked == before + 1
+
+
+def test_a_silence_that_alertmanager_lost_counts_until_its_end(asked: Asked) -> None:
+    asked.fake.lists(GPU_LOST, silenced_by=("s1",))
+    asked.fake.known = {"s1": Silence("alice", "new board", NOW + 3600)}
+    assert asked.evidence().group == "silence/s1"
+    asked.fake.lists(GPU_LOST)
+    asked.fake.known = {}
+    found = asked.evidence()
+    assert (found.standing, found.group) == (AlertStatus.WITHHELD, "silence-lost/s1")
+    assert "has lost this silence" in found.text
+    assert list(asked.states.active()) == [WATCHDOG]
+    asked.at = NOW + 3600
+    assert asked.evidence() is ACTIVE
+
+
+def test_a_silence_that_a_person_expired_counts_no_longer(asked: Asked) -> None:
+    asked.fake.lists(GPU_LOST, silenced_by=("s1",))
+    asked.fake.known = {"s1": Silence("alice", "new board", NOW + 3600)}
+    asked.ask()
+    asked.fake.lists(GPU_LOST)
+    asked.fake.known = {"s1": Silence("alice", "new board", NOW + 1, active=False)}
+    assert asked.evidence() is ACTIVE
+    asked.fake.known = {}
+    assert asked.evidence() is ACTIVE
+
+
+def test_an_event_whose_alert_ended_under_a_silence_stays_silenced(asked: Asked) -> None:
+    asked.fake.lists(GPU_LOST, silenced_by=("s1",))
+    asked.fake.known = {"s1": Silence("alice", "new board", NOW + 3600)}
+    asked.ask()
+    assert asked.states.silence_of(replace(GPU_LOST, fingerprint="other")) is None
+    asked.fake.forgets(GPU_LOST)
+    found = asked.ask().silence_of(GPU_LOST)
+    assert found is not None
+    assert (found.standing, found.group) == (AlertStatus.WITHHELD, "silence/s1")
+    asked.fake.known = {"s1": Silence("alice", "new board", NOW + 3600, active=False)}
+    assert asked.ask().silence_of(GPU_LOST) is None
 
 
 def test_a_silence_names_who_why_and_until_when_and_is_never_over(asked: Asked) -> None:

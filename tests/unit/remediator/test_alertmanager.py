@@ -138,7 +138,7 @@ def test_alertmanager_in_trouble_is_not_an_empty_list(server: FakeHttpServer) ->
         answer(server)
 
 
-def test_silences_in_force_have_an_author_a_comment_and_an_end(server: FakeHttpServer) -> None:
+def test_silences_have_an_author_a_comment_and_an_end(server: FakeHttpServer) -> None:
     def silence(identity: str, state: str) -> dict[str, Any]:
         return {
             "id": identity, "createdBy": "alice", "comment": "new board", "matchers": [],
@@ -152,4 +152,7 @@ def test_silences_in_force_have_an_author_a_comment_and_an_end(server: FakeHttpS
         async with AlertmanagerClient(server.url, ("remediator",)) as client:
             return await client.query_silences()
 
-    assert asyncio.run(ask()) == {"s1": Silence("alice", "new board", 1795348800.0)}
+    assert asyncio.run(ask()) == {
+        "s1": Silence("alice", "new board", 1795348800.0),
+        "s2": Silence("alice", "new board", 1795348800.0, active=False),
+    }

@@ -71,6 +71,12 @@ def test_exporters_are_up_or_not_and_no_answer_is_no_answer() -> None:
     assert run(sensors(None).exporters_up()) is None
 
 
+def test_samples_of_a_prometheus_that_was_suspended_are_no_answer() -> None:
+    answers = Answers({"up": [sample(1, node="node1")], "min(time() - timestamp(up": [sample(90)]})
+    assert run(sensors(answers).exporters_up()) is None
+    assert any(expr.endswith("> 20") for expr in answers.asked)
+
+
 def test_exporters_are_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(

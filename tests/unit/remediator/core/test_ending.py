@@ -48,14 +48,22 @@ def test_without_facts_no_quarantined_incident_ends(
 @pytest.mark.parametrize(
     "state", [IncidentState.QUARANTINED, IncidentState.REPAIRING, IncidentState.ESCALATED]
 )
-def test_what_a_person_released_in_the_cluster_ends_the_incident(incident, case, state) -> None:
-    decision = decide(case(incident(state, quarantined=(GPU,)), quarantine_owner=None))
+def test_what_was_released_in_the_cluster_ends_the_incident_and_people_are_told_if_it_may_be_sick(
+    incident, case, after, state
+) -> None:
+    one = incident(state, quarantined=(GPU,))
+    tell = decide(case(one, quarantine_owner=None)).step
+    assert tell.id == "notify:overridden"
+    told = after(one, tell)
+    decision = decide(case(told, quarantine_owner=None))
     assert (decision.state, decision.reason) == (
         IncidentState.OVERRIDDEN,
         Reason.RELEASED_BY_OTHERS,
     )
-    taken = decide(case(incident(state, quarantined=(GPU,)), quarantine_owner="bob"))
+    taken = decide(case(told, quarantine_owner="bob"))
     assert taken.text == "The quarantine of the target now belongs to bob."
+    calm = decide(case(one, quarantine_owner=None, alerts_active=False))
+    assert isinstance(calm, Act) is (state is IncidentState.ESCALATED)
 
 
 def test_what_was_never_quarantined_by_us_was_not_released(incident, case) -> None:
@@ -277,7 +285,7 @@ def test_escalated_tells_once_and_waits_until_a_person_releases(incident, case, 
     assert tell.id == "notify:escalated"
     one = after(one, tell)
     assert Wait() == decide(case(one))
-    assert IncidentState.OVERRIDDEN is decide(case(one, quarantine_owner=None)).state
+    assert decide(case(one, quarantine_owner=None)).step.id == "notify:overridden"
 
 
 def test_a_hand_that_releases_a_part_leaves_the_rest_to_a_person_and_not_to_nobody(
@@ -292,4 +300,4 @@ def test_a_hand_that_releases_a_part_leaves_the_rest_to_a_person_and_not_to_nobo
     # The node was out for the sake of the GPU alone: it goes back as well, and the incident ends.
     freed = decide(case(told, **both))
     assert (freed.step.id, freed.step.also) == ("release:node", (NODE,))
-    assert IncidentState.OVERRIDDEN is decide(case(told, quarantine_owner=None)).state
+    assert decide(case(told, quarantine_owner=None)).step.id == "notify:overridden"

@@ -90,23 +90,28 @@ def test_an_event_older_than_the_repair_withholds_nothing() -> None:
 @given(signs, repairs, st.booleans())
 def test_the_gravest_sign_that_counts_is_the_standing(found, repaired_at, sick) -> None:
     counting = [one for one in found if one.event_at is None or one.event_at > repaired_at]
-    standings = {
-        AlertStatus.ACTIVE
-        if one.event_at is not None and one.evidence.standing is AlertStatus.OVER
-        else one.evidence.standing
-        for one in counting
-    } | {AlertStatus.OVER}
+    standings = {one.evidence.standing for one in counting} | {AlertStatus.OVER}
     expected = min(standings, key=RANK.__getitem__)
-    if sick and expected is AlertStatus.OVER:
+    past = any(
+        one.event_at is not None and one.evidence.standing is AlertStatus.OVER for one in counting
+    )
+    if expected is AlertStatus.OVER and (past or sick):
         expected = AlertStatus.ACTIVE
     assert combine_signals(found, repaired_at=repaired_at, tested_sick=sick).standing is expected
 
 
 @given(signs, repairs)
-def test_a_later_repair_never_makes_more_of_the_signs(found, repaired_at) -> None:
+def test_a_later_repair_makes_no_evidence_of_signs_that_are_over(found, repaired_at) -> None:
     before = combine_signals(found, repaired_at=repaired_at - 50, tested_sick=False)
     after = combine_signals(found, repaired_at=repaired_at, tested_sick=False)
-    assert RANK[after.standing] >= RANK[before.standing]
+    assert before.standing is not AlertStatus.OVER or after.standing is AlertStatus.OVER
+
+
+def test_a_past_event_does_not_outweigh_the_silence_of_another_alert() -> None:
+    past = AlertSignal(OVER, NOW)
+    for held in (SILENCED, UNKNOWN):
+        signals = [AlertSignal(held), past]
+        assert combine_signals(signals, repaired_at=0.0, tested_sick=False) is held
 
 
 def _tested(incident, after, *, passed, at=NOW, **changes):

@@ -182,7 +182,9 @@ def test_a_release_by_hand_in_the_cluster_is_a_pin(state, reason, pinned) -> Non
     journal_state = JournalState()
     _open(journal_state)
     _move(journal_state, state, reason, NOW + 5, "by hand")
-    assert journal_state.pins == ({GPU: Pin("an operator", "by hand", NOW + 5)} if pinned else {})
+    assert journal_state.pins == (
+        {GPU: Pin("another user or program", "by hand", NOW + 5)} if pinned else {}
+    )
 
 
 def test_an_incident_that_ends_frees_its_target_and_remembers_the_cure() -> None:

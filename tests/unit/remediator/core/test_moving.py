@@ -42,8 +42,8 @@ from tests.unit.remediator.core.examples import DEAD, FEW, GPU, JOB, NODE, NOW, 
         ({"jobs": RUNNING, "witnesses": frozenset({"one"})}, ("hold", Reason.WITNESSES)),
         ({"jobs": RUNNING, "sensors": SensorFacts(200.0, True, 1.0)}, ("hold", Reason.DEAD_MAN)),
         ({"jobs": RUNNING, "sensors": SensorFacts(0.0, True, 0.5)}, ("hold", Reason.SENSORS_BLIND)),
-        ({"quarantine_owner": None}, ("move", IncidentState.OVERRIDDEN)),
-        ({"quarantine_owner": "alice"}, ("move", IncidentState.OVERRIDDEN)),
+        ({"quarantine_owner": None, "alerts_active": False}, ("move", IncidentState.OVERRIDDEN)),
+        ({"quarantine_owner": "alice", "alerts_active": False}, ("move", IncidentState.OVERRIDDEN)),
     ],
 )
 def test_quarantined(incident, case, changes, expected) -> None:

@@ -128,6 +128,24 @@ def test_the_last_question_before_a_step(case, incident, step: str, stop: str) -
     assert verdict.text.strip()
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_an_announced_step_waits_if_the_level_was_lowered_since(case, incident, step: str) -> None:
+    lowered = _case(case, incident, step, level=Level.OBSERVE)
+    verdict = step_guards.right_before(lowered, STEPS[step][0])
+    assert (verdict.ruling, verdict.reason) == (Ruling.HOLD, Reason.LEVEL)
+    ordered = replace(STEPS["release"][0], id=plan.ORDERED)
+    assert step_guards.right_before(lowered, ordered).allows
+
+
+@pytest.mark.parametrize(
+    ("step", "needed"), [("move running", Level.DRAIN), ("reset", Level.REPAIR)]
+)
+def test_a_step_needs_its_own_level(case, incident, step: str, needed: Level) -> None:
+    for level in Level:
+        verdict = step_guards.right_before(_case(case, incident, step, level=level), STEPS[step][0])
+        assert verdict.allows is (level.rank >= needed.rank)
+
+
 def test_the_hold_is_asked_about_again_right_before(case, incident) -> None:
     early = replace(incident(IncidentState.REPAIRING), opened=NOW - 2)
     assert step_guards.right_before(case(early), STEPS["reset"][0]).reason is Reason.HOLD

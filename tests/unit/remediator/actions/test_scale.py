@@ -1,0 +1,40 @@
+"""Scaling sets no number that goes beyond what somebody else has set meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.actions.base import Tools
+from remediator.actions.scale import Scale
+from remediator.clusters.memory import MemoryCluster
+from remediator.core.model import Step
+
+SERVE = Target(TargetKind.WORKLOAD, "serve")
+
+
+@dataclass
+class Shown:
+    """A cluster in which the workload has this number of replicas."""
+
+    wanted: int
+    cluster: MemoryCluster = field(default_factory=MemoryCluster)
+
+    async def workload(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, wanted=self.wanted, ready=1)
+
+
+@pytest.mark.parametrize(
+    ("step", "wanted", "over"),
+    [(1, 2, False), (1, 3, True), (1, 8, True), (-1, 8, False), (-1, 3, True), (-1, 2, True)],
+)
+def test_a_scale_out_takes_no_replica_and_a_scale_in_adds_none(step, wanted, over) -> None:
+    playbook = SimpleNamespace(scale=SimpleNamespace(step=step))
+    tools = cast(Tools, SimpleNamespace(cluster=Shown(wanted), playbook=playbook))
+    scale = Step("scale", "scale", SERVE, 1, "op", 60.0, replicas=3)
+    assert asyncio.run(Scale().observe(scale, tools)).over is over
