@@ -142,7 +142,9 @@ class Renderer:
         name, values = key
         family, names = self._series(name, foreign)
         if len(values) != len(names):
-            raise ValueError(f"{name}: expected values of the labels {names}, got {len(values)}")
+            raise ValueError(
+                f"{name}: expected {len(names)} label values ({', '.join(names)}), got {len(values)}"
+            )
         pairs = zip(names, values, strict=True)
         labels = ",".join(f'{label}="{escape(value)}"' for label, value in pairs)
         if len(self._prefixes) >= MAX_PREFIXES:

@@ -157,7 +157,7 @@ def cli() -> None:
       fleetmedic demo                     demonstrate remediation on simulated GPUs
       fleetmedic up --detach              start the stack in the background
       fleetmedic why node2/3              show the decisions about GPU 3 of node2
-      eval "$(_FLEETMEDIC_COMPLETE=bash_source fleetmedic)"      enable completion in bash; zsh: zsh_source
+      eval "$(_FLEETMEDIC_COMPLETE=bash_source fleetmedic)"      enable completion in bash (in zsh, use zsh_source)
 
     \b
     Environment variables:

@@ -84,7 +84,9 @@ def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str 
     host, port = _address(listen)
     configure_logs(level)
     if take_over is not None and not take_over.strip():
-        raise UserError("--take-over: expected a reason, which the other remediator logs.")
+        raise UserError(
+            "--take-over: a reason is required; the other remediator writes it to its log."
+        )
     asyncio.run(app.serve(load_settings(config), data_dir, host, port, (take_over or "").strip()))
 
 

@@ -1,6 +1,6 @@
 """Run one announced step: observe, act, and observe until the effect is present or the deadline has passed.
 
-The announcement is already durable in the journal. Every action is idempotent by its operation id. Even so, the
+The step is already durable in the journal. Every action is idempotent by its operation id. Even so, the
 effect is checked before an action is repeated.
 """
 
@@ -74,7 +74,7 @@ class Executor:
         self, action: Action, run: StepRun, tools: Tools, *, resumed: bool
     ) -> StepOutcome:
         step = run.step
-        # The deadline starts here, not at the announcement: the wait for a slot does not count.
+        # The deadline starts here, not when the step is written to the journal: the wait for a slot does not count.
         begun = self._now()
         tools = replace(tools, waited=lambda: self._now() - begun)
         deadline = begun + (max(step.deadline, GRACE_AFTER_RESTART) if resumed else step.deadline)

@@ -34,7 +34,7 @@ HEALTHY = frozenset({Reason.READMITTED, Reason.HEALTHY_IN_SERVICE})
 
 
 def occasion_of(step: Step) -> str:
-    """Return the occasion of a `notify` step, which is the part of its id after the colon."""
+    """Return the occasion of a `notify` step: the part of its id after the colon."""
     return step.id.partition(":")[2]
 
 

@@ -47,7 +47,7 @@ FRESH = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FactSources:
-    """The sources of facts. `other_installation` returns a text if another remediator acts on the cluster."""
+    """The sources of facts. `other_installation` returns a reason if another remediator acts on the cluster."""
 
     cluster: Cluster
     sensors: Sensors

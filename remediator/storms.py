@@ -1,4 +1,4 @@
-"""Record storms: alerts report too much hardware of a pool as unhealthy at the same time.
+"""Record storms. In a storm, alerts report too much hardware of a pool as unhealthy at the same time.
 
 A storm starts immediately, and ends automatically when the pool has stayed below the limit for long
 enough.

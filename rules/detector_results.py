@@ -60,7 +60,7 @@ class DetectorResultsCollector(Collector):
         yield from (
             _gauge(
                 "detector_last_run_timestamp_seconds",
-                "Unix time of the detector's latest run.",
+                "Unix time of the detector's latest successful run.",
                 self._results.last_run,
             ),
             _gauge(
@@ -70,7 +70,7 @@ class DetectorResultsCollector(Collector):
             ),
             _gauge(
                 "detector_run_success",
-                "1 when the detector's latest run succeeded.",
+                "1 if the detector's latest run succeeded, otherwise 0. Too little history is not a failure.",
                 {name: float(ok) for name, ok in self._results.success.items()},
             ),
             _gauge(

@@ -41,8 +41,8 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """The series of one metric family. Row `values[i]` is the series with the label values
-    `keys[i]` of the label names `labels`."""
+    """The series of one metric family. Row `values[i]` is the series whose labels
+    `labels` have the values `keys[i]`."""
 
     labels: tuple[str, ...]
     keys: tuple[Key, ...]

@@ -14,7 +14,7 @@ ROWS = (
               "detector. Normal is 0; see Anomaly scores and thresholds.", "short",
               ((f"count(detector_score{{{SCORE}}} > on (detector) group_left () detector_threshold) "
                 "or vector(0)", "anomalous"),), bad_from=1),
-        Panel("stat", 6, "Time since last detector run", "Longest time since the last run of a selected "
+        Panel("stat", 6, "Time since last detector run", "Longest time since the last successful run of a selected "
               "detector. Alert DetectorModelStale fires after three intervals of the detector.", "s",
               (('max(time() - detector_last_run_timestamp_seconds{detector=~"$detector"})', "time"),)),
         Panel("stat", 6, "Firing anomaly alerts", "Number of firing alerts that come from detectors, in all "

@@ -76,7 +76,7 @@ ROWS = (
               "integration.", "short",
               (("60 * sum by (integration) (rate(alertmanager_notifications_total[$__rate_interval])) > 0",
                 "{{integration}}"),)),
-        Panel("lines", 8, "Time since last detector run", "Time since the last run of each anomaly detector, in "
+        Panel("lines", 8, "Time since last detector run", "Time since the last successful run of each anomaly detector, in "
               "seconds. Alert DetectorModelStale fires after three intervals of the detector.", "s",
               (("time() - detector_last_run_timestamp_seconds", "{{detector}}"),)),
     )),

@@ -30,5 +30,5 @@ class GpuAction:
                 yield Sample("gpu_recommended_action", labels, each.rank)
 
     def token(self, now: float) -> Hashable:
-        """Return the samples as the token. There are only a few, so comparing them is cheap."""
+        """Return the samples themselves as the token: there are only a few, so comparing them is cheap."""
         return tuple(self.collect(now))

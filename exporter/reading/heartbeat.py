@@ -82,8 +82,8 @@ class Heartbeat:
         self._write()
 
     def slowest(self) -> float:
-        """Return the duration of the longest call since `begin`, in seconds. The current call
-        counts as returned."""
+        """Return the duration of the longest call since `begin`, in seconds. A call in
+        progress counts with its duration so far."""
         self.progress()
         return self._slowest
 

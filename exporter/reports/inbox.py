@@ -76,8 +76,8 @@ class Inbox:
                 self._reports.pop(key, None)
 
     def take(self, data: bytes, uid: int | None, now: float) -> None:
-        """Process one datagram from a user (None: unknown to the kernel), received at Unix time
-        `now`."""
+        """Process one datagram received at Unix time `now`. `uid` is None if the kernel did not
+        report the sender."""
         try:
             self._store(data, uid, now)
         except ReportRejected as error:

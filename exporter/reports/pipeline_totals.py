@@ -10,8 +10,8 @@ class PipelineTotals:
 
     Each run counts from 0 and may be short. With the sum, the counter of a pipeline that runs for a
     minute each night keeps growing. A pipeline that reports through a file continues its own count:
-    `began` stays the same, and nothing is added. Training jobs and servers run long enough for
-    normal counter resets.
+    `began` stays the same, and the total equals the reported count. Training jobs and servers need
+    no sum: they run long enough that Prometheus handles their counter resets.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ class ReportDisk:
         return self._was_writable or self._file_system_is_read_only(device)
 
     def _file_system_is_read_only(self, device: int) -> bool:
-        """Read the options of the file system, which are the last field of a line of mountinfo."""
+        """Read the options of the file system: the last field of its line in mountinfo."""
         number = f"{os.major(device)}:{os.minor(device)}"
         try:
             lines = self._mounts.read_text(errors="replace").splitlines()

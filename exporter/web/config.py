@@ -147,7 +147,7 @@ def _check_tls(where: str, tls: Tls) -> None:
             raise UserError(f"{where}.{name}: expected a path of printable characters.")
     for name in ("cert", "key", "client_ca"):
         if not getattr(tls, name).isascii():
-            raise UserError(f"{where}.{name}: expected PEM text, which is ASCII only.")
+            raise UserError(f"{where}.{name}: expected PEM (ASCII text).")
     for name, text, file in (("cert", tls.cert, tls.cert_file), ("key", tls.key, tls.key_file)):
         if bool(text) is bool(file):
             if text:

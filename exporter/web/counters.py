@@ -53,7 +53,7 @@ class WebCollector:
         return self._counters.samples()
 
     def token(self, now: float) -> Hashable:
-        """Return the samples as the token. There are only a few, so comparing them is cheap."""
+        """Return the samples themselves as the token: there are only a few, so comparing them is cheap."""
         return tuple(self._counters.samples())
 
 

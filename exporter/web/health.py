@@ -164,7 +164,7 @@ def collectors(states: Iterable[CollectorState]) -> Iterator[Component]:
 
 
 def worst(components: Iterable[Component]) -> Word:
-    """Return the state of the node, which is the state of its worst component.
+    """Return the state of the node: the state of its worst component.
 
     Unknown is worse than healthy and better than degraded.
     """

@@ -37,8 +37,8 @@ def alertmanager() -> None:
     default="0.25",
     show_default=True,
     metavar="VERSION",
-    help="Version of your Alertmanager. The remediator sends Teams messages for versions before 0.28, and "
-    "WeChat Work messages for versions before 0.33.",
+    help="Version of your Alertmanager. With versions before 0.28, the remediator sends the Teams messages "
+    "itself; with versions before 0.33, also the WeChat Work messages.",
 )
 @click.option(
     "--remediator",

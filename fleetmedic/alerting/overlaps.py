@@ -19,7 +19,7 @@ _LITERAL = re.compile(r"(?:[A-Za-z0-9_-]|\\[^A-Za-z0-9])(?![*+?{])")
 _CHOICE = re.compile(r"\((?:\?:)?([A-Za-z0-9_|-]*)\)(?![*+?{])")
 Match = dict[str, str]
 Start = tuple[str, bool]
-"""The beginning of a text, and whether the text ends there."""
+"""The beginning of a string, and whether the string ends there."""
 
 
 def overlapping_sets(matches: Sequence[Match], place: str) -> list[tuple[int, ...]]:

@@ -12,5 +12,5 @@ class UserError(Exception):
 
 
 def shortened(text: str, limit: int) -> str:
-    """Return the text, cut to `limit` characters. A cut text ends with "..."."""
+    """Truncate the string to `limit` characters. A truncated string ends with "..."."""
     return text if len(text) <= limit else text[: limit - 3] + "..."

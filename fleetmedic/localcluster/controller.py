@@ -53,7 +53,7 @@ class Controller:
     """The controller of a state directory. Only one can run."""
 
     def __init__(self, state: Path, pool: PoolSettings | None) -> None:
-        """Open the store and lock the directory. Raises UserError if another controller runs there."""
+        """Open the store and lock the directory. Raises UserError if another controller has the lock."""
         self._layout = Layout(state)
         self._store = Store(self._layout.cluster)
         self._lock = _sole_owner(self._layout.cluster / "controller.lock")
@@ -105,7 +105,7 @@ def _sole_owner(path: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise UserError(
-            f"{path}: another controller runs for this state directory. Stop it first."
+            f"{path}: another controller is already running for this state directory. Stop it first."
         ) from None
     return descriptor
 

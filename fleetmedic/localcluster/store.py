@@ -115,7 +115,7 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Open a write transaction, which is durable after the commit. A nested call joins the
+        """Open a write transaction. It is durable after the commit. A nested call joins the
         outer transaction.
         """
         with self._transaction("BEGIN IMMEDIATE") as db:

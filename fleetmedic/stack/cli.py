@@ -221,8 +221,8 @@ def logs(stack: StackLocation, name: str | None, go_on: bool, count: int) -> Non
     """Print the last lines of a process's log.
 
     NAME is a process, such as remediator or exporter-node1, or `up` for the supervisor of a stack in
-    the background. `fleetmedic up status` lists all processes. The log of pool is the log of
-    localcluster, which runs the pool.
+    the background. `fleetmedic up status` lists all processes. The process `pool` has no log of
+    its own: localcluster runs it and writes its output to the log of localcluster.
 
     \b
     Examples:

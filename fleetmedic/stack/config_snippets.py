@@ -69,7 +69,7 @@ def config() -> None:
     "targets",
     multiple=True,
     metavar="JOB=HOST:PORT",
-    help=f"Address that the scrape job {', '.join(list(TARGETS)[:-1])} or {list(TARGETS)[-1]} scrapes. "
+    help=f"Address of the scrape target of JOB: `{'`, `'.join(list(TARGETS)[:-1])}` or `{list(TARGETS)[-1]}`. "
     "Can be repeated. [default: the ports of `fleetmedic up` on 127.0.0.1]",
 )
 @click.option(
@@ -209,7 +209,7 @@ def rule_files(folder: Path) -> dict[str, Any]:
 
 
 def receiver(remediator: str, token_file: Path) -> dict[str, Any]:
-    """Return the Alertmanager routes to the remediator and its receiver."""
+    """Return the Alertmanager receiver for the remediator, and the routes to this receiver."""
     every = {
         "receiver": "fleetmedic",
         "group_by": ["..."],

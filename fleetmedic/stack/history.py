@@ -248,7 +248,7 @@ def backfill(
     """Write 24 h of healthy metrics as TSDB blocks into Prometheus' data directory.
 
     The last sample is two minutes before `now`. Prometheus must not be running. Raises UserError if
-    promtool cannot write the blocks. Blocks that were already written remain, which is harmless.
+    promtool cannot write the blocks. Blocks that were already written remain; they are harmless.
     """
     began = time.monotonic()
     end = (now - BEFORE_NOW) // STEP * STEP

@@ -1,8 +1,7 @@
 """Identify processes by pid and start time, because the kernel reuses pids.
 
-Every process of a stack has the stack's identifier (its mark) in an environment variable, which
-child processes inherit. So the processes of a stack can be found, even after its supervisor has
-ended.
+Every process of a stack has the stack's identifier in an environment variable. Child processes
+inherit this variable, so the processes of a stack can be found after its supervisor has ended.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ def alive(who: Identity | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The identifier (mark) of a stack: the identity of its supervisor, and a number for its state
-    directory."""
+    """Identifies a stack by its supervisor process and a checksum of the path of its state directory."""
 
     supervisor: Identity
     stack: int

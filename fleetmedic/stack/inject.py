@@ -81,7 +81,7 @@ Examples:
     type=click.Choice(["reset", "reboot", "none"]),
     default="reset",
     show_default=True,
-    help="Except for `xid` and `heal`: the repair that clears the fault.",
+    help="Repair that clears the fault. Not used by `xid` and `heal`.",
 )
 @stack_option
 def inject(

@@ -1,4 +1,4 @@
-"""Manage the log file of each process, which is limited in size.
+"""Manage the log file of each process. The size of each file is limited.
 
 The log of the previous run is kept as NAME.log.1.
 """

@@ -125,6 +125,6 @@ def has_gpus() -> bool:
 
 
 def host_name() -> str:
-    """Return this machine's node name, which the embedded cluster also uses."""
+    """Return this machine's node name. The embedded cluster uses the same name."""
     name = socket.gethostname()
     return name if valid_name(name) else "localhost"

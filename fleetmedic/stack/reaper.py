@@ -2,7 +2,7 @@
 
 A supervisor that stops normally ends its processes itself. The reaper is a small process in its own
 session. It waits until the supervisor exits and then cleans up. It runs as `python -m
-fleetmedic.stack.reaper MARK STATE`, and imports little to use little memory.
+fleetmedic.stack.reaper IDENTIFIER STATE`, and imports little to use little memory.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def title(stack: StackFile, state: Path) -> str:
 
 
 def stopped(stack: StackFile, state: Path) -> str | None:
-    """Return the text about a stack that is not running; None if it is running."""
+    """Return the message for a stack that is not running; None if the stack is running."""
     if alive(stack.supervisor):
         return None
     start = f"Start it with {suggested('up', state, stack.port_base)}."

@@ -87,7 +87,7 @@ def suggested(command: str, state: Path | None = None, port_base: int = 0) -> st
 
 
 def _given(context: click.Context | None, names: Iterable[str]) -> dict[str, Any]:
-    """Return the values of options; None if neither the command nor one of its groups has set them."""
+    """Return the value of each option, or None if neither the command nor its groups received it."""
     given: dict[str, Any] = dict.fromkeys(names)
     while context is not None:
         for name in given:

@@ -157,7 +157,7 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
     """Show the remediator's latest decisions about TARGET, and the reason for each decision.
 
     TARGET is NODE, NODE/INDEX for a GPU, job/ID or workload/NAME. The newest decision is the last
-    line. The output shows one line for each step: its result, or its announcement while the step is in
+    line. The output shows one line for each step: the result, or the planned action while the step is in
     progress. If a safety check (guard) blocks the next step, the last line gives the reason.
     docs/lifecycle.md lists the reason codes.
 

@@ -15,10 +15,10 @@ _ANNOUNCEMENTS = {Kind.STEP_PREPARED, Kind.INCIDENT_OPENED}
 
 
 def one_per_step(decisions: Sequence[DecisionDoc]) -> Iterator[DecisionDoc]:
-    """Yield the decisions with one for each step: its result, or its announcement while it is in progress.
+    """Yield one decision per step: its result, or the planned action while the step is in progress.
 
-    The events that only repeat an announcement (StateChanged) or a result (Verified, Notified) are
-    left out.
+    Events that only repeat a planned action (StateChanged) or a result (Verified, Notified) are
+    omitted.
     """
     ended = {one.data.op_id for one in decisions if one.event in _RESULTS}
     announced: dict[str | None, tuple[str, str]] = {}

@@ -1,4 +1,4 @@
-"""Format states and the pause for console output."""
+"""Format incident states and the pause status for the console."""
 
 from __future__ import annotations
 

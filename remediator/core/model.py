@@ -285,8 +285,8 @@ class Incident:
 
     @property
     def current_reason(self) -> tuple[Reason, str]:
-        """Return the current reason and text. While the incident is held, they are the reason and
-        the text of the hold."""
+        """Return the current reason code and its text. While the incident is on hold, they describe
+        the hold."""
         return (self.held, self.held_text) if self.held else (self.reason, self.text)
 
     def attempts(self, step_id: str) -> int:
@@ -326,5 +326,5 @@ def incident_id(episode_key: str, target: Target) -> str:
 
 
 def op_id(incident: str, step: str, attempt: int) -> str:
-    """Return the operation id of a step, which is the same before and after a crash."""
+    """Return the operation id of a step. The id is the same before and after a crash."""
     return hashlib.sha256(f"{incident}|{step}|{attempt}".encode()).hexdigest()[:20]

@@ -62,7 +62,7 @@ class PrometheusProxy:
     async def panel(
         self, dashboard: Dashboard, panel: int, ref: str, asked: PanelParameters
     ) -> dict[str, Any]:
-        """Query the series of one query of a panel. Raises UnknownError, BusyError, HttpError, UserError."""
+        """Run a query of a panel and return its series. Raises UnknownError, BusyError, HttpError, UserError."""
         query = dashboard.queries.get((panel, ref))
         if query is None:
             raise UnknownError(
@@ -71,7 +71,7 @@ class PrometheusProxy:
         return await self._series(dashboard, query, asked)
 
     async def annotations(self, dashboard: Dashboard, asked: PanelParameters) -> dict[str, Any]:
-        """Query the series of a dashboard's annotations. An annotation begins where a value rises above 0."""
+        """Run a dashboard's annotation queries and return their series. An annotation begins where a value rises above 0."""
         found = [await self._series(dashboard, query, asked) for query in dashboard.annotations]
         return {
             "step": self._window(asked).step,

@@ -77,7 +77,10 @@ class ProductModel:
     precision: tuple[Row, ...]
 
     def distances(self, load: Floats, values: Floats) -> Floats:
-        """Return the Mahalanobis distances for loads (n) and feature values (n, all features). NaN stays NaN."""
+        """Return the Mahalanobis distances for loads, shape (n,), and values, shape (n, number of features).
+
+        NaN stays NaN.
+        """
         left = values[:, self.features] - self._expected(load)
         squared = np.einsum("ij,jk,ik->i", left, np.asarray(self.precision), left)
         distance: Floats = np.sqrt(np.maximum(squared, 0.0))
