@@ -48,7 +48,17 @@ async def is_dead(
     return await sensors.stalled(running)
 
 
-async def stalled_jobs(sensors: Sensors) -> str:
-    """Return a description if so many jobs are stalled at once that a shared cause is likely; otherwise empty."""
+async def stalled_jobs(sensors: Sensors, incident: Incident) -> str:
+    """Return why the running job of an incident must not be restarted; empty if it may be.
+
+    The job has completed a step since its alert began, or so many jobs are stalled at the same time that a
+    shared cause is likely.
+    """
+    began = max((one.starts_at for one in incident.alerts), default=0.0)
+    step = await sensors.last_step([incident.target.name])
+    if step is not None and step > began + STEP_MARGIN:
+        return (
+            f"{incident.target} has completed a step since its alert began, so it is not restarted."
+        )
     found = await sensors.stalled_share()
     return stalled_together(*found) if found else ""

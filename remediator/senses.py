@@ -320,7 +320,7 @@ class Senses:
             text = f"In the last five minutes, two scrape targets had the label node={node}; only one of them can be {node}."
             facts = replace(facts, identity=Identity(False, text))
         if incident.target.kind is TargetKind.JOB and running:
-            text = await stalled_jobs(self._sources.sensors)
+            text = await stalled_jobs(self._sources.sensors, incident)
             facts = replace(facts, stops=replace(facts.stops, stalls=text))
         saved = None
         if incident.state in (IncidentState.CHECKPOINTING, IncidentState.REPAIRING) and running:

@@ -81,8 +81,8 @@ def test_a_file_is_shown_as_it_says(folder: Folder) -> None:
         "# HELP node_textfile_scrape_error 1 while a text file or its directory cannot be read, or a file "
         "is rejected.",
         "# TYPE node_textfile_scrape_error gauge", "node_textfile_scrape_error 0",
-        "# HELP gpu_exporter_textfile_families_dropped Families in text files that are ignored because "
-        "the exporter itself has a family of this name.",
+        "# HELP gpu_exporter_textfile_families_dropped Metric families in text files that the exporter "
+        "ignores, because the exporter itself exports metrics of this name.",
         "# TYPE gpu_exporter_textfile_families_dropped gauge",
         "gpu_exporter_textfile_families_dropped 0",
     ]  # fmt: skip

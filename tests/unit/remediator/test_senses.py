@@ -562,6 +562,15 @@ def test_a_job_that_stalls_with_others_is_held(world: World) -> None:
     assert world.facts(JOB, state=IncidentState.DRAINING).stops.stalls == ""
 
 
+def test_a_job_that_made_a_step_since_its_alert_began_is_not_restarted(world: World) -> None:
+    world.cluster.submit("train-a", on=GPU)
+    world.hear("TrainingStalled", JOB, at=NOW - 30)
+    for step, again in ((NOW - 40, False), (NOW - 20, True), (None, False)):
+        world.told.step = step
+        stops = world.facts(JOB, state=IncidentState.DRAINING).stops
+        assert bool(stops.stalls) is again
+
+
 def test_hardware_is_judged_without_the_stalls_of_other_jobs(world: World) -> None:
     world.cluster.submit("train-a", on=GPU)
     world.hear("GpuLost")
