@@ -99,17 +99,18 @@ def _selector(node: Any, records: Mapping[str, SeriesLabels]) -> SeriesLabels:
             if asked.get("job") == "node"
             else SeriesLabels(ADDED, ADDED | {NODE})
         )
+    # All selected series have a label that the selector requires to be non-empty.
+    named = {label for label, value in asked.items() if value}
+    named |= {m.name for m in node.matchers.matchers if m.op == pp.MatchOp.NotEqual and not m.value}
     if name in records:
-        return records[name]
+        found = records[name]
+        return SeriesLabels(found.sure | (named & found.maybe), found.maybe, found.known)
     metric = catalogue().of_series(name)
     if metric is None:
         return UNKNOWN
     found = labels_of_family(metric)
     if metric.type == "histogram" and not name.endswith("_bucket"):
         return exactly(found.sure - {"le"})
-    # All selected series have a label that the selector requires to be non-empty.
-    named = {label for label, value in asked.items() if value}
-    named |= {m.name for m in node.matchers.matchers if m.op == pp.MatchOp.NotEqual and not m.value}
     return SeriesLabels(found.sure | (named & found.maybe), found.maybe)
 
 

@@ -1,6 +1,6 @@
 """The fleet: simulated machines with one real exporter each, and the monitoring.
 
-Seven clusters, distinguished by the label `cluster`:
+Eight clusters, distinguished by the label `cluster`:
   hall    hall-1 with eight GPUs and hall-2 with four; jobs, pipelines and services report on hall-1
   rack    node1 with four GPUs in the embedded cluster, its worker pool, the remediator (level
           `observe`), the detectors, Alertmanager, and every Prometheus
@@ -9,6 +9,7 @@ Seven clusters, distinguished by the label `cluster`:
   shed    shed-1, which goes down alone
   barn    barn-1, whose exporter goes down while its kubelet is ready
   mill    three nodes of two GPUs, and a remediator that repairs (mill.py)
+  forge   forge-1 with five GPUs, of which one job uses four (forge.py)
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import bcrypt
 import yaml
 
-from every_alert import mill
+from every_alert import forge, mill
 from every_alert.judge import Judge
 from every_alert.machine import Machine, build_stand_in
 from every_alert.outside import Outside, Wire, served, status
@@ -152,6 +153,7 @@ class Fleet:
         self._start_machines()
         self._start_rack()
         mill.start(self)
+        forge.start(self)
         self._start_watchers()
         self._work()
         threading.Thread(target=self._beat, name="work", daemon=True).start()
@@ -162,7 +164,8 @@ class Fleet:
         self._ended.set()
         self.wire.close()
         self.processes.stop_all()
-        shutdown(self.folder / "rack", 1.0)
+        for cluster in ("rack", "forge"):
+            shutdown(self.folder / cluster, 1.0)
 
     def _write_settings(self) -> None:
         self.hall.create(1, 8)

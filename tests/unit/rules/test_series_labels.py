@@ -1,7 +1,8 @@
 """Labels of metric families, derived from the catalogue."""
 
 from exporter.catalogue import catalogue
-from rules.series_labels import labels_of_family
+from rules import promql
+from rules.series_labels import SeriesLabels, labels_of_family, labels_of_query
 
 
 def test_of_a_family_that_two_produce_only_what_both_give_is_sure() -> None:
@@ -24,3 +25,12 @@ def test_the_candidates_divisions_find_their_other_side() -> None:
         ("pipeline_last_success_timestamp_seconds", "pipeline_expected_interval_seconds"),
     ):
         assert labels_of_family(catalogue().get(left)) == labels_of_family(catalogue().get(right))
+
+
+def test_a_matcher_makes_a_label_of_a_recorded_series_sure() -> None:
+    records = {
+        "gpu:work:max": SeriesLabels(frozenset({"gpu"}), frozenset({"gpu", "job_id", "pod"}))
+    }
+    found = labels_of_query(promql.parse('gpu:work:max{job_id!="", node!="", pod=""}'), records)
+    assert found.sure == {"gpu", "job_id"}
+    assert found.maybe == {"gpu", "job_id", "pod"}

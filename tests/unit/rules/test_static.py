@@ -80,6 +80,7 @@ EXPECTED = [
     "GpuMemoryTemperatureHigh",
     "GpuFullyBusyWithoutWork",
     "GpuSlowerThanPeers",
+    "GpuJobClockDropped",
     "NodeDown",
     "NodeMassOutage",
     "NodeExporterDown",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from every_alert import forge
 from every_alert.fleet import Fleet
 from every_alert.story import Story
+from fleetmedic.hardware.faults import inject
 
 SATURATED = 40.0  # requests per second above the capacity of the two workers of the pool
 SLOW_QUEUE = 20_000.0
@@ -37,6 +39,11 @@ def _lags(fleet: Fleet) -> None:
 
 def _starves(fleet: Fleet) -> None:
     fleet.training["train-f"].waits = 0.3
+
+
+def _slows_down(fleet: Fleet) -> None:
+    for gpu in forge.gpus(fleet):
+        inject(forge.hardware(fleet), "node1", gpu, "slow", speed=0.7)
 
 
 def _leaves(fleet: Fleet) -> None:
@@ -90,6 +97,11 @@ STORIES = (
     Story("train-c restarts five times.", {"TrainingRestartLoop": _of("train-c")}, _restarts),
     Story("train-d, with a checkpoint interval of 4 s, stops writing checkpoints.", {"TrainingCheckpointOverdue": _of("train-d")}, _keeps_nothing),
     Story("One of the four ranks of train-e computes 40 % longer than the others.", {"TrainingStraggler": {**_of("train-e"), "rank": "2"}}, _lags),
+    Story(
+        "All four GPUs of a job of cluster forge run at 70 % of their clock, without an error.",
+        {"GpuJobClockDropped": {"cluster": "forge", "job_id": forge.JOB}},
+        _slows_down,
+    ),
     Story("train-f waits for data for 0.3 s in each step of 0.5 s.", {"DataLoaderStarvesGpu": _of("train-f")}, _starves),
     Story("A job of cluster rack stops using the GPU that it holds.", {"GpuAllocatedIdle": {"cluster": "rack", "job_id": "notebook"}}, _leaves),
     Story("A job of cluster rack uses 8 % of its GPU.", {"GpuJobLowEfficiency": {"cluster": "rack", "job_id": "meagre"}}, _idles, slow=True),
