@@ -26,14 +26,13 @@ from remediator.core.evidence import ACTIVE, OVER, AlertStatus, Evidence, unknow
 from remediator.core.model import Alert
 from remediator.core.reasons import Reason
 from remediator.http import HttpError
-from remediator.silences import SilenceMemory, silenced
+from remediator.silences import MOST_COMMENT, SilenceMemory, silenced
 
 log = structlog.get_logger("remediator")
 # An alert received less than this long ago (seconds) may be missing in Alertmanager's response.
 SETTLING = 60.0
 # A response older than this (seconds) is stale.
 STALE = 60.0
-MOST_COMMENT = 200
 # Prometheus lets an alert last four resend delays or group intervals (seconds).
 LONGEST_ALERT = 1800.0
 MOST_SEEN = 200_000

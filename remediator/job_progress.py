@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from remediator.clusters.base import JobFacts
 from remediator.core.facts import Facts
 from remediator.core.instruments import LOST_OR_HUNG
@@ -25,8 +27,7 @@ async def refuted_alerts(
     if not refutable or not running:
         return frozenset()
     began = max(one.starts_at for one in incident.alerts if one.alertname in refutable)
-    step = await sensors.last_step(running)
-    return refutable if step is not None and step > began + STEP_MARGIN else frozenset()
+    return refutable if await _stepped_since(sensors, running, began) else frozenset()
 
 
 async def is_dead(
@@ -55,10 +56,15 @@ async def stalled_jobs(sensors: Sensors, incident: Incident) -> str:
     shared cause is likely.
     """
     began = max((one.starts_at for one in incident.alerts), default=0.0)
-    step = await sensors.last_step([incident.target.name])
-    if step is not None and step > began + STEP_MARGIN:
+    if await _stepped_since(sensors, [incident.target.name], began):
         return (
             f"{incident.target} has completed a step since its alert began, so it is not restarted."
         )
     found = await sensors.stalled_share()
     return stalled_together(*found) if found else ""
+
+
+async def _stepped_since(sensors: Sensors, jobs: Sequence[str], began: float) -> bool:
+    """Return whether each of these jobs has completed a step since an alert began (Unix seconds)."""
+    step = await sensors.last_step(jobs)
+    return step is not None and step > began + STEP_MARGIN

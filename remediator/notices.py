@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fleetmedic.kernel.labels import Target
 from remediator.core import events
 from remediator.core.events import Event
+from remediator.core.evidence import Evidence
 from remediator.core.guards import Limits
 from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import evolve
@@ -16,6 +17,8 @@ from remediator.core.settle import Settled
 from remediator.messages import group_body, incident_body
 
 MOST_NAMED = 5
+# an inhibited alert, its target, and why the alert is withheld
+Inhibited = tuple[Alert, Target, Evidence]
 
 
 def group_notice(
@@ -131,3 +134,24 @@ def stray_notice(
         body = group_body(text, key, op, 0, [one])
         written.append(events.notified(now, op, body, group=key))
     return tuple(written)
+
+
+def inhibited_notice(
+    unhandled: Sequence[Inhibited], journal_state: JournalState, now: float
+) -> tuple[Event, ...]:
+    """Return one notification for the inhibited alerts of which people were not notified within this hour."""
+    group = f"inhibited/{int(now // 3600)}"
+    covered = journal_state.covered.get(group, frozenset())
+    news = [one for one in unhandled if one[0].key not in covered]
+    if not news:
+        return ()
+    op = op_id(group, "inhibited", len(covered) + 1)
+    said = [
+        f"{alert.name} on {target} is not handled: {evidence.text}"
+        for alert, target, evidence in news[:MOST_NAMED]
+    ]
+    if len(news) > MOST_NAMED:
+        said.append(f"{len(news) - MOST_NAMED} more alerts are not handled either.")
+    body = group_body(" ".join(said), group, op, 0, [target for _, target, _ in news])
+    members = [alert.key for alert, *_ in news]
+    return (events.notified(now, op, body, group=group, members=members),)

@@ -15,9 +15,10 @@ from markdown_it import MarkdownIt
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.share import share
+from remediator.console.show import state_of
 from remediator.core.events import Event
 from remediator.core.journal_state import JournalState
-from remediator.core.model import Episode, Incident, IncidentState, Playbook
+from remediator.core.model import Episode, Incident, Playbook
 from remediator.dashboards.dashboard_library import dashboards
 from remediator.summary import summary
 
@@ -39,15 +40,12 @@ def home(journal_state: JournalState, refusal: str | None = None) -> str:
     known = list(journal_state.incidents.values())
     shown = [one for one in known[:-MAX_SHOWN] if not one.ended] + known[-MAX_SHOWN:]
 
-    def state_of(incident: Incident) -> str:
-        return _state(incident, journal_state)
-
     return _page(
         "incidents",
         incidents=shown[::-1],
         pause=journal_state.pause,
         refusal=refusal,
-        state_of=state_of,
+        state_of=lambda one: _state(one, journal_state),
     )
 
 
@@ -128,10 +126,11 @@ def _dashboard(target: Target) -> str | None:
 def _state(incident: Incident, journal_state: JournalState) -> str:
     """Return the incident's state. The suffix says that a guard holds the incident, or that its alert
     still fires after its end."""
-    held = incident.held is not None and incident.state is not IncidentState.HELD
-    firing = journal_state.still_firing(incident)
-    suffix = ", held" if held else ", alert firing" if firing else ""
-    return f"{incident.state}{suffix}"
+    return state_of(
+        incident.state,
+        held=incident.held is not None,
+        firing=bool(journal_state.still_firing(incident)),
+    )
 
 
 def _when(at: float, timespec: str = "seconds") -> str:

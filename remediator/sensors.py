@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time
@@ -76,11 +77,15 @@ class Sensors:
             return None
         if time.monotonic() - self._exporters.asked > TTL:
             self._exporters.asked = time.monotonic()
-            found = await self._ask("up" + self._of(job="node"))
-            if await self._scrapes_stopped():
+            found, stopped, doubled = await asyncio.gather(
+                self._ask("up" + self._of(job="node")),
+                self._scrapes_stopped(),
+                self._doubled_lately(),
+            )
+            if stopped:
                 found = None
             responding = {one.labels.get("node", "") for one in found or () if one.value == 1}
-            self._exporters.doubled = await self._doubled_lately()
+            self._exporters.doubled = doubled
             # A node with a target that is left over is up while its exporter responds.
             self._exporters.up = (
                 None

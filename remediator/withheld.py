@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleetmedic.kernel.labels import Target
 from remediator.core import events
 from remediator.core.events import Event
 from remediator.core.evidence import Evidence
 from remediator.core.journal_state import JournalState
-from remediator.core.model import Alert, op_id
+from remediator.core.model import Alert
 from remediator.core.reasons import Reason
 from remediator.core.routing import holder
 from remediator.engine_context import EngineContext, EventAppender
-from remediator.messages import group_body
+from remediator.notices import Inhibited, inhibited_notice
 from remediator.policy import Policy
-
-MOST_NAMED = 5
 
 
 class WithheldAlerts:
@@ -42,10 +39,12 @@ class WithheldAlerts:
         now = self._context.now()
         written: list[Event] = []
         noted: set[tuple[str, Reason]] = set()
-        inhibited: list[tuple[Alert, Target, Evidence]] = []
+        inhibited: list[Inhibited] = []
         for alert, evidence in alerts:
             key = (alert.key, evidence.reason)
             noted.add(key)
+            if key in self._recorded and evidence.reason is not Reason.INHIBITED:
+                continue
             record = self._state.episodes.get(alert.key)
             found = self._policy.route(alert)
             if found.playbook is None or found.target is None or (record and record.incident):
@@ -57,16 +56,14 @@ class WithheldAlerts:
             if evidence.reason is Reason.INHIBITED and fault:
                 inhibited.append((alert, found.target, evidence))
         unhandled = self._unhandled(inhibited, now)
-        await self._journal.append((*written, *self._notice(unhandled, now)))
+        await self._journal.append((*written, *inhibited_notice(unhandled, self._state, now)))
         self._recorded = noted
         self._notified |= {alert.key for alert, *_ in unhandled}
 
-    def _unhandled(
-        self, inhibited: list[tuple[Alert, Target, Evidence]], now: float
-    ) -> list[tuple[Alert, Target, Evidence]]:
+    def _unhandled(self, inhibited: list[Inhibited], now: float) -> list[Inhibited]:
         """Return alerts inhibited for long, if no incident acts on them or on the inhibiting alert."""
         keys = {alert.key for alert, *_ in inhibited}
-        self._inhibited_since = {key: self._inhibited_since.get(key, now) for key in sorted(keys)}
+        self._inhibited_since = {key: self._inhibited_since.get(key, now) for key in keys}
         self._notified &= keys
         acting = {
             record.alert.fingerprint
@@ -83,26 +80,3 @@ class WithheldAlerts:
             and holder(target, self._state) is None
             and alert.key not in self._notified
         ]
-
-    def _notice(
-        self, unhandled: list[tuple[Alert, Target, Evidence]], now: float
-    ) -> tuple[Event, ...]:
-        """Return one notification for all alerts of which people were not notified within this hour."""
-        group = f"inhibited/{int(now // 3600)}"
-        covered = self._state.covered.get(group, frozenset())
-        news = [one for one in unhandled if one[0].key not in covered]
-        if not news:
-            return ()
-        op = op_id(group, "inhibited", len(covered) + 1)
-        named = " ".join(
-            f"{alert.name} on {target} is not handled: {evidence.text}"
-            for alert, target, evidence in news[:MOST_NAMED]
-        )
-        more = (
-            f" {len(news) - MOST_NAMED} more alerts are not handled either."
-            if len(news) > MOST_NAMED
-            else ""
-        )
-        body = group_body(named + more, group, op, 0, [target for _, target, _ in news])
-        members = [alert.key for alert, *_ in news]
-        return (events.notified(now, op, body, group=group, members=members),)

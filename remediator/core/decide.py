@@ -126,12 +126,12 @@ def _service(case: Case) -> Decision:
     """Return the next decision for an incident about a job or a workload. These targets are never
     quarantined."""
     is_job = case.incident.target.kind is TargetKind.JOB
-    needed = Level.DRAIN if is_job else Level.REPAIR
+    action = "restart_jobs" if is_job else "scale"
     if is_job and case.facts.known and not case.facts.job_known:
         return give_up(case, Reason.UNKNOWN_JOB, _no_job(case))
-    if not guards.level(needed, case.level).allows:
+    if not guards.level(plan.needed_level(action), case.level).allows:
         if not case.incident.rehearsed:
-            return Rehearse(("restart_jobs" if is_job else "scale",), Reason.LEVEL)
+            return Rehearse((action,), Reason.LEVEL)
         return notify_once(case, "level") or Move(IncidentState.SUPPRESSED, Reason.LEVEL)
     able = guards.cluster_supports("restart" if is_job else "scale", case.facts.capabilities)
     if not able.allows:

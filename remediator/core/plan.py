@@ -18,6 +18,15 @@ MOST_TESTS = 10
 REPAIRS = frozenset({"reset_gpu", "reboot_node"})
 DISRUPTIVE = REPAIRS | {"restart_jobs"}
 
+# The automation level that each action needs. Actions that are not listed need QUARANTINE.
+NEEDED_LEVEL = {
+    "signal_checkpoint": Level.DRAIN,
+    "restart_jobs": Level.DRAIN,
+    "reset_gpu": Level.REPAIR,
+    "reboot_node": Level.REPAIR,
+    "scale": Level.REPAIR,
+}
+
 WOULD = {
     "notify": "notify people",
     "quarantine_gpu": "quarantine the GPU",
@@ -75,21 +84,26 @@ def repair(incident: Incident, rung: Rung) -> Step:
     return new_step(incident, rung.action, rung.deadline, on=target)
 
 
+def needed_level(action: str) -> Level:
+    """Return the automation level that an action needs."""
+    return NEEDED_LEVEL.get(action, Level.QUARANTINE)
+
+
 def outline(playbook: Playbook, kind: TargetKind) -> tuple[tuple[str, Level], ...]:
     """Return the actions of a playbook for a type of target, in order, each with the level that it needs."""
-    steps: list[tuple[str, Level]] = []
+    actions: list[str] = []
     if playbook.quarantine:
-        action = "quarantine_gpu" if kind is TargetKind.GPU else "quarantine_node"
-        steps.append((action, Level.QUARANTINE))
+        actions.append("quarantine_gpu" if kind is TargetKind.GPU else "quarantine_node")
     if playbook.jobs and playbook.jobs.signal:
-        steps.append(("signal_checkpoint", Level.DRAIN))
+        actions.append("signal_checkpoint")
     if playbook.jobs and playbook.jobs.restart:
-        steps.append(("restart_jobs", Level.DRAIN))
+        actions.append("restart_jobs")
     if playbook.notify:
-        steps.append(("notify", Level.QUARANTINE))
+        actions.append("notify")
+    actions += [rung.action for rung in playbook.ladder]
+    steps = [(action, needed_level(action)) for action in actions]
     if playbook.ladder:
-        steps += [(rung.action, Level.REPAIR) for rung in playbook.ladder]
         steps += [("verify", Level.REPAIR), ("release", Level.REPAIR)]
     if playbook.scale:
-        steps.append(("scale", Level.REPAIR))
+        steps.append(("scale", needed_level("scale")))
     return tuple(steps)

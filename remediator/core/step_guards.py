@@ -5,12 +5,14 @@ The engine checks the guards before it announces a step, and again right before 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan
 from remediator.core.decision import Case
 from remediator.core.evidence import latest_evidence, tested_sick
 from remediator.core.guards import Ruling, Verdict
-from remediator.core.model import OWNER, FaultClass, Level, Playbook, Rung, Step
+from remediator.core.model import OWNER, FaultClass, Playbook, Rung, Step
 from remediator.core.reasons import Reason
 
 CAPABILITY = {
@@ -23,14 +25,6 @@ CAPABILITY = {
 }
 
 
-# Tests and releases need a level above observe.
-NEEDED_LEVEL = {
-    "signal_checkpoint": Level.DRAIN,
-    "restart_jobs": Level.DRAIN,
-    "reset_gpu": Level.REPAIR,
-    "reboot_node": Level.REPAIR,
-    "scale": Level.REPAIR,
-}
 # If no alert is active, an event or a failed test is sufficient evidence for this long (seconds).
 EVIDENCE_HOLDS_FOR = 20.0
 
@@ -196,11 +190,10 @@ def needs_facts(step: Step, playbook: Playbook) -> bool:
 
 def level_in_force(case: Case, step: Step) -> Verdict:
     """Hold an announced step if the automation level was lowered since. An operator's order needs no level."""
-    needed = NEEDED_LEVEL.get(step.action, Level.QUARANTINE)
-    if step.id == plan.ORDERED or step.action == "notify" or case.level.rank >= needed.rank:
+    if step.id == plan.ORDERED or step.action == "notify":
         return guards.ALLOWED
-    text = f"The automation level is {case.level}. This step requires level {needed}."
-    return Verdict(Ruling.HOLD, Reason.LEVEL, text)
+    verdict = guards.level(plan.needed_level(step.action), case.level)
+    return verdict if verdict.allows else replace(verdict, ruling=Ruling.HOLD)
 
 
 def right_before(case: Case, step: Step) -> Verdict:
