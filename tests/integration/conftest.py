@@ -18,6 +18,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack import binaries, newer_releases
 from fleetmedic.stack.ports import is_free, layout
 from tests.integration.harm import Edit, Scene, scene
+from tests.integration.inbox import Inbox, inbox
 
 
 class Parts(dict[str, Path]):
@@ -100,6 +101,13 @@ def new_port_base() -> Callable[[], int]:
         )
 
     return pick
+
+
+@pytest.fixture(scope="module")
+def people() -> Iterator[Inbox]:
+    """The messages that the remediator of this module's stack sends to people."""
+    with inbox() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -20,16 +20,10 @@ from tests.integration.harm import (
     settings,
     until,
 )
-from tests.integration.inbox import Inbox, inbox
+from tests.integration.inbox import Inbox
 
 pytestmark = pytest.mark.integration
 NODE_DOWN = STATIC | {"alertname": "NodeDown", "category": "node"}
-
-
-@pytest.fixture(scope="module")
-def people() -> Iterator[Inbox]:
-    with inbox() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

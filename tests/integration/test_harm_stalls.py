@@ -12,7 +12,7 @@ import pytest
 
 from fleetmedic.localcluster.model import JobSpec
 from tests.integration.harm import Scene, settings, until
-from tests.integration.inbox import Inbox, inbox
+from tests.integration.inbox import Inbox
 
 pytestmark = pytest.mark.integration
 # A job that completes a step a second, unless the file of its name exists.
@@ -25,12 +25,6 @@ while True:
     if not os.path.exists(sys.argv[1]):
         progress.step(step := step + 1)
 """
-
-
-@pytest.fixture
-def people() -> Iterator[Inbox]:
-    with inbox() as found:
-        yield found
 
 
 @pytest.fixture

@@ -9,18 +9,12 @@ import pytest
 
 from fleetmedic.hardware.faults import inject
 from tests.integration.harm import Scene, settings, until
-from tests.integration.inbox import Inbox, inbox
+from tests.integration.inbox import Inbox
 
 pytestmark = pytest.mark.integration
 # Longer than the exporters' reports are apart, so that the storm is seen before the hold ends.
 HOLD = "25s"
 GPUS = [(f"node{node}", gpu) for node in (1, 2, 3) for gpu in (0, 1, 2)]
-
-
-@pytest.fixture
-def people() -> Iterator[Inbox]:
-    with inbox() as found:
-        yield found
 
 
 @pytest.fixture
