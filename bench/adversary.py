@@ -116,14 +116,13 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
     state = {one["target"]: one["state"] for one in answer.get("incidents", ())}
     found = []
     for target in map(str, quarantines(site)):
-        now = (
-            state.get(target)
-            or state.get(f"node/{Target.parse(target).name}")
-            or "without an incident"
-        )
+        node = f"node/{Target.parse(target).name}"
+        # the incident of a node holds the GPUs of its absorbed incidents
+        about = target if state.get(target) else node
+        now = state.get(about) or "without an incident"
         ended = now in ("CLOSED", "SUPPRESSED", "FAILED")
         if now == "PROBATION" or (
-            now in ("ESCALATED", "OVERRIDDEN") and (truth.ever(target) or target in truth.released)
+            now in ("ESCALATED", "OVERRIDDEN") and (truth.ever(about) or target in truth.released)
         ):
             continue
         found.append(

@@ -98,10 +98,10 @@ def _back(incident: Incident) -> bool:
 def _why(incident: Incident, occasion: str, op_id: str) -> str:
     """Return the reason for the message: the incident's current reason, or the result that ends the incident.
 
-    The text of an announced `failed` message is already the reason of the next state.
+    The text of an announced `failed` or `limit` message is already the reason of the next state.
     """
     run = incident.prepared
-    if occasion == "failed" and run is not None and run.step.op_id == op_id and run.text:
+    if occasion in ("failed", "limit") and run is not None and run.step.op_id == op_id and run.text:
         return run.text
     ending = {"closed": StepState.DONE, "failed": StepState.FAILED}.get(occasion)
     ended = [

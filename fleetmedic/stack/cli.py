@@ -247,7 +247,7 @@ def logs(stack: StackLocation, name: str | None, go_on: bool, count: int) -> Non
 def _stay(options: StackOptions) -> None:
     """Run the stack in the foreground until Ctrl-C or SIGTERM."""
     stack = Stack(options)
-    previous = {
+    previous = {signal.SIGINT: signal.getsignal(signal.SIGINT)} | {
         number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
     }
     try:
@@ -263,9 +263,11 @@ def _stay(options: StackOptions) -> None:
     except KeyboardInterrupt:
         click.echo("Stopping ...")
     finally:
-        for number in (signal.SIGINT, *previous):
+        for number in previous:
             signal.signal(number, signal.SIG_IGN)
         stack.stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     click.echo(f"Stopped. The state is kept in {options.state_dir}.")
 
 

@@ -299,7 +299,9 @@ def _scaling(case: Case) -> Decision:
         text = f"{wish.text} From {load.wanted} to {wish.replicas} replicas."
         return Act(step, Reason.RESCALED, text)
     if wish.why is (ScalingReason.AT_MINIMUM if shrinks else ScalingReason.AT_MAXIMUM):
-        return notify_once(case, "limit") or Move(IncidentState.CLOSED, Reason.AT_LIMIT, wish.text)
+        return notify_once(case, "limit", wish.text) or Move(
+            IncidentState.CLOSED, Reason.AT_LIMIT, wish.text
+        )
     if wish.why is ScalingReason.UNKNOWN_DEMAND:
         return Hold(Reason.FACTS_UNKNOWN, wish.text)
     if not case.facts.firing:

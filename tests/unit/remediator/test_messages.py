@@ -155,15 +155,16 @@ def test_a_failure_names_the_step_that_failed() -> None:
     assert said(one, "failed").endswith("GpuLost. The cluster refused: no such node.")
 
 
-def test_a_failure_names_the_reason_that_was_announced_with_the_message() -> None:
+@pytest.mark.parametrize("occasion", ["failed", "limit"])
+def test_an_end_names_the_reason_that_was_announced_with_the_message(occasion: str) -> None:
     one = case(state=IncidentState.TRIAGED, text="A case.")
-    step = plan.notify(one, "failed")
+    step = plan.notify(one, occasion)
     why = "This cluster cannot quarantine a GPU."
     one = evolve(
         one, events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.UNSUPPORTED, why)
     )
-    assert incident_body(one, "failed", step.op_id)["text"].endswith(f"GpuLost. {why}")
-    assert why not in incident_body(one, "failed", "another")["text"]
+    assert incident_body(one, occasion, step.op_id)["text"].endswith(f"GpuLost. {why}")
+    assert why not in incident_body(one, occasion, "another")["text"]
 
 
 def test_a_text_names_few_alerts_and_counts_the_rest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def test_a_state_directory_of_another_user_is_named_with_the_fix(
     assert said.startswith(f"cannot use {state}")
     assert ": permission denied. " in said.lower()
     assert "Run the command as" in said or f"Check the permissions of {state}" in said
+
+
+def test_a_stack_that_does_not_start_leaves_the_signals_as_they_were(state: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    try:
+        with pytest.raises((UserError, OSError)):
+            CliRunner().invoke(up, ["--state-dir", str(state)], catch_exceptions=False)
+        assert {signal.getsignal(number) for number in numbers} == {signal.SIG_DFL}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_log_of_another_user_is_not_an_empty_log(
