@@ -64,7 +64,7 @@ def time_to_live(group: Group, every: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPoolState:
-    """The state of the worker processes. GPUs are identified by the source's number of the GPU (slot)."""
+    """The state of the worker processes. A GPU is identified by its slot, its number in the source."""
 
     failure: str
     restarts: int = 0

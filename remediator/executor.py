@@ -105,10 +105,10 @@ class Executor:
             pause = min(pause * 1.5, SLOWEST_LOOK)
 
     async def _against(self, step: Step, tools: Tools, wait: bool) -> StepOutcome | bool:
-        """Check, right before a step's action, whether the guards still allow the step.
+        """Return whether the guards block a step, right before its action.
 
-        Returns False if the step is allowed, and a StepOutcome if the step is withdrawn. Returns
-        True if the effect must be observed without the action (`wait`).
+        False: the step is allowed. True: the step is blocked, but `wait` is set, so its effect is
+        only observed. A StepOutcome: the step is withdrawn.
         """
         if step.action == "notify":
             return False

@@ -71,7 +71,7 @@ class _AddressLane:
 
 
 class Outbox:
-    """Delivers the messages in the journal's state to every address.
+    """Delivers the pending messages, which the journal's state lists, to every address.
 
     `now` returns Unix seconds. `site` is the URL at which people reach the remediator. A new
     address also gets older messages that have not expired.

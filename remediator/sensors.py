@@ -240,7 +240,7 @@ class Sensors:
     async def stalled(self, jobs: Sequence[str]) -> bool:
         """Return whether all these jobs are stalled: none has completed a step for a long time.
 
-        A job that does not report its steps is not stalled.
+        A job that does not report its steps does not count as stalled.
         """
         chosen = self._jobs(jobs)
         found = await self._ask(

@@ -55,7 +55,7 @@ class LazyRulesGroup(click.Group):
 
 @click.group(cls=LazyRulesGroup)
 def rules() -> None:
-    """Check and write the shipped alert rules, and generate rules from the history in Prometheus.
+    """Check alert rules, render the shipped rules, and generate rules from the history in Prometheus.
 
     \b
     Examples:

@@ -32,15 +32,15 @@ class Timing:
         return SAMPLES_IN_A_RANGE * self.scrape_interval
 
     def shortened(self, duration: str, shortest: float) -> str:
-        """Shorten a duration string; an empty string stays empty."""
+        """Divide a duration, such as `5m`, by the time factor, to `shortest` seconds at least; "" stays ""."""
         if not duration or self.factor == 1:
             return duration
         return format_duration(shorten(parse_duration(duration), self.factor, shortest))
 
     def wait(self, seconds: float) -> float:
-        """Shorten a detector's `for` duration or interval, in seconds. The minimum is 1 s."""
+        """Divide a detector's `for` duration or interval (seconds) by the time factor. The minimum is 1 s."""
         return max(SHORTEST_INTERVAL, round(seconds / self.factor, 3))
 
     def window(self, seconds: float) -> float:
-        """Shorten a range in a detector's query, in seconds."""
+        """Divide a range in a detector's query (seconds) by the time factor, to `shortest_range` at least."""
         return max(self.shortest_range, round(seconds / self.factor, 3))

@@ -168,7 +168,7 @@ class NvmlDriver:
     def gpm(
         self, slot: int, metrics: Sequence[int], instance: int | None = None
     ) -> dict[int, float]:
-        """Return the GPM metrics between the samples of the previous call and this call."""
+        """Return the GPM metrics for the time between the previous call and this call."""
         support = self.ask(slot, _GPM)
         if support is None or not support.isSupportedDevice:
             if support is not None:

@@ -121,9 +121,9 @@ def classify(
     code: Code, fatal: bool | None, subcode: int | None, recovery: Action | None
 ) -> tuple[Severity, Action]:
     """Return the severity and action of an XID from its catalogue entry and the details in its
-    line.
+    line of the kernel log.
 
-    If only the line can decide the action, the action is none until the line arrives.
+    For some XIDs only the line determines the action. Until it is read, the action is none.
     """
     if not code.by_line:
         return code.severity, code.action

@@ -168,7 +168,7 @@ def read(path: Path) -> Notifications:
                 "other team."
             )
         if not last and not team.match:
-            raise UserError(f"{place}.match: required, because only the last team has no `match`.")
+            raise UserError(f"{place}.match: required; only the last team may omit `match`.")
         for field in REPEAT:
             for name in getattr(team, field):
                 if name not in given.channels:

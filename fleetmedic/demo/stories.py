@@ -95,8 +95,9 @@ def _short(event: dict[str, Any]) -> str:
 
 
 def _webhook(since: float, target: str, *alertnames: str) -> Expectation:
-    """Return the expectation that one of these alerts arrives. A fault may raise two; either starts
-    the playbook.
+    """Return the expected step `webhook`: at least one of these alerts arrives.
+
+    A fault can raise two alerts, and each of them starts the playbook.
     """
     kinds = [
         _journal("webhook", since, "AlertReceived", target, alertname=name) for name in alertnames

@@ -259,10 +259,10 @@ class LocalCluster:
             return job_id
 
     def lock(self, installation: str, *, ttl: float, host: str, take_over: str = "") -> Lock:
-        """Acquire or renew the lock of the remediators for an installation; returns the lock afterwards.
+        """Request or renew the cluster's lock for an installation. Returns the lock as stored after the request.
 
-        The lock is free if it was not renewed for `ttl` seconds. A reason in `take_over` takes the lock from
-        another installation. Raises UserError if the stored lock is damaged.
+        The lock is free if it was not renewed for `ttl` seconds. If `take_over` contains a reason, the
+        installation takes the lock from the present holder. Raises UserError if the stored lock is damaged.
         """
         with self.store.write() as db:
             return request_lock_in_store(db, installation, host, take_over, ttl=ttl)

@@ -37,7 +37,7 @@ class JobOutput:
         self._start(self.attempt + 1)
 
     def last_lines(self, count: int) -> str:
-        """Return the last lines of the current attempt so far."""
+        """Return the last `count` lines of the current attempt's output."""
         try:
             with self.path.open("rb") as file:
                 lines = deque(file, count)
@@ -47,7 +47,7 @@ class JobOutput:
         return self._decoder.decode(b"".join(lines))
 
     def read(self) -> str:
-        """Return output of the current attempt that was not returned yet, "" if there is none."""
+        """Return output of the current attempt that has not been returned yet; "" if there is none."""
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:

@@ -217,6 +217,7 @@ def _confirmed(status: int, body: bytes, success: str) -> dict[str, Any]:
     if str(decoded.get(key)) != wanted:
         got = str(decoded.get(key))[:40]
         raise NotDelivered(
-            f"The service refused the message: expected {key}={wanted}, got {got}.", again=True
+            f"The service rejected the message: its response contains {key}={got}, expected {wanted}.",
+            again=True,
         )
     return decoded

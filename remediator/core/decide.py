@@ -2,7 +2,7 @@
 time.
 
 This module is pure. The engine gathers the facts, calls `decide`, writes the decision to the journal, carries
-it out, and calls `decide` again. While an announced step has no outcome, the engine observes that step first.
+it out, and calls `decide` again. If an announced step has no outcome yet, the engine first observes its effect.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
     """Return the next decision for an incident whose remaining steps the automation level does not allow.
 
     The decisions are, in this order: record the steps that are not allowed, notify people, and wait
-    for an operator. When every alert is over, verify whether an operator repaired the target.
+    for an operator. When every alert is resolved, verify whether an operator repaired the target.
     """
     if not case.incident.rehearsed:
         return Rehearse(actions, Reason.LEVEL)

@@ -152,7 +152,7 @@ class JournalState:
         return any(record is not None and record.alert.firing for record in records)
 
     def still_firing(self, incident: Incident) -> tuple[str, ...]:
-        """Return the names of the firing alerts that nothing handles, because the incident has ended.
+        """Return the names of the incident's alerts that still fire although the incident has ended.
 
         After a repair, an alert about a past event may fire for some time. Such an alert does not count.
         """

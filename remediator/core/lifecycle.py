@@ -84,7 +84,9 @@ def evolve(incident: Incident, event: Event) -> Incident:
 def _moved(incident: Incident, event: Event) -> Incident:
     to = IncidentState(event.data["state"])
     if to not in TRANSITIONS[incident.state]:
-        raise IllegalTransition(f"the table has no transition from {incident.state} to {to}")
+        raise IllegalTransition(
+            f"the life cycle of incidents has no transition from {incident.state} to {to}"
+        )
     after = replace(
         incident,
         state=to,

@@ -294,8 +294,9 @@ class Incident:
         return sum(run.step.id == step_id for run in self.steps)
 
     def counted_steps(self, first: int = 0) -> tuple[StepRun, ...]:
-        """Return the steps that count, oldest first: neither withdrawn nor before index `first` or
-        the last retry.
+        """Return the steps that count as attempts, oldest first.
+
+        Withdrawn steps, steps before index `first`, and steps before the last retry do not count.
         """
         since = self.steps[max(first, self.base) :]
         return tuple(run for run in since if run.state is not StepState.WITHDRAWN)

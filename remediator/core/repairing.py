@@ -214,7 +214,7 @@ def _confirming_test(case: Case) -> Decision | None:
 
 
 def _drain_node(case: Case) -> Decision | None:
-    """Return the next decision to quarantine and drain the node before it is rebooted for one GPU.
+    """Return the next decision to quarantine and drain the node before a reboot that repairs one GPU.
 
     None if the node is quarantined and has no jobs.
     """

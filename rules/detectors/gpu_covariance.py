@@ -93,7 +93,7 @@ class ProductModel:
 
 @dataclass(frozen=True, slots=True)
 class CovarianceModel:
-    """The models by product, and the threshold of all their distances."""
+    """The model of each GPU product, and the common threshold for their distances."""
 
     products: Mapping[str, ProductModel]
     threshold: float

@@ -127,7 +127,7 @@ def test_who_asked_is_told_whether_another_try_can_help(
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        (b'{"errcode": 310000, "errmsg": "sign"}', "got 310000"),
+        (b'{"errcode": 310000, "errmsg": "sign"}', "errcode=310000, expected 0"),
         (b"<html>", "invalid JSON"),
         (b"[]", "invalid JSON"),
     ],
@@ -217,7 +217,7 @@ def test_a_token_that_wechat_took_back_is_asked_for_anew(tmp_path: Path, service
         async with Notifier() as sender:
             delivery = open_channels(Notifications(channels={"it": channel}), sender)
             for _ in range(2):
-                with pytest.raises(NotDelivered, match="got 42001"):
+                with pytest.raises(NotDelivered, match="errcode=42001"):
                     await delivery.deliver("it", GROUP)
 
     asyncio.run(run())
