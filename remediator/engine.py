@@ -16,6 +16,7 @@ import structlog
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.actions.base import Tools
 from remediator.core import events, step_guards
+from remediator.core.action import Effect
 from remediator.core.decision import Case
 from remediator.core.events import Event, Kind
 from remediator.core.guards import Verdict
@@ -292,7 +293,9 @@ class Engine:
             incident = self._state.incidents[incident.id]
             if incident.ended:
                 return 0.0
-            settled = settle(Case(incident, playbook, facts, self._policy.limits, now))
+            settled = settle(
+                Case(incident, playbook, facts, self._policy.limits, now, self._policy.actions)
+            )
             if holds_only and settled.hold is None:
                 return None
             if settled.widen is not None:
@@ -358,11 +361,13 @@ class Engine:
     async def _confirm(self, identity: str, playbook: Playbook, step: Step) -> Verdict:
         """Check the guards right before a step, with new facts if the step is disruptive."""
         incident, senses = self._state.incidents[identity], self._context.senses
-        if step_guards.needs_facts(step, playbook):
+        actions = self._policy.actions
+        if step_guards.needs_facts(actions.named(step.action), playbook):
             facts = await senses.facts(incident, playbook, fresh=True)
         else:
             facts = senses.stopped(incident)
-        case = Case(incident, playbook, facts, self._policy.limits, self._context.now())
+        now = self._context.now()
+        case = Case(incident, playbook, facts, self._policy.limits, now, actions)
         return step_guards.right_before(case, step)
 
     def _decision_lock(self, target: Target) -> asyncio.Lock:
@@ -378,7 +383,7 @@ class Engine:
     async def _orphaned(self, incident: Incident) -> float:
         """Escalate an incident without a configured playbook. A release order is still carried out."""
         if incident.released is not None or (
-            incident.prepared is not None and incident.prepared.step.action == "release"
+            incident.prepared is not None and incident.prepared.step.effect is Effect.RELEASES
         ):
             return await self._continue_incident(incident, unconfigured(incident))
         if incident.reason is Reason.PLAYBOOK_GONE:

@@ -17,9 +17,9 @@ import structlog
 from fleetmedic.kernel.registry import Registry
 from remediator.actions.base import Action, Observation, Tools
 from remediator.clusters.base import ClusterError
+from remediator.core.action import Effect
 from remediator.core.events import Event, Kind, noted, notified, step_event
 from remediator.core.model import Incident, Step, StepRun
-from remediator.core.plan import REPAIRS
 from remediator.core.reasons import Reason
 from remediator.messages import incident_body, occasion_of
 
@@ -54,7 +54,7 @@ class Executor:
         self._slots = {
             action.name: asyncio.Semaphore(disruptive_at_once)
             for action in registry
-            if action.disruptive
+            if action.spec.disruptive
         }
         self._one_at_a_time = asyncio.Lock()
         self._now = now
@@ -62,7 +62,7 @@ class Executor:
     async def run(self, run: StepRun, tools: Tools, *, resumed: bool) -> StepOutcome:
         """Run an announced step and return its result. `resumed`: an earlier process may have started it."""
         action = self._registry.get(run.step.action)
-        if not action.disruptive:
+        if not action.spec.disruptive:
             return await self._carry_out(action, run, tools, resumed=resumed)
         async with contextlib.AsyncExitStack() as held:
             if tools.one_at_a_time():
@@ -88,7 +88,7 @@ class Executor:
                 return self._blind(action, look, began=acted or resumed)
             if isinstance(look, Observation) and not acted:
                 # A step that another process may have started is not withdrawn at once.
-                grace = deadline if step.action in REPAIRS else begun + GRACE_AFTER_RESTART
+                grace = deadline if step.effect is Effect.REPAIRS else begun + GRACE_AFTER_RESTART
                 against = await self._against(step, tools, resumed and self._now() < grace)
                 if isinstance(against, StepOutcome):
                     return against
@@ -110,7 +110,7 @@ class Executor:
         False: the step is allowed. True: the step is blocked, but `wait` is set, so its effect is
         only observed. A StepOutcome: the step is withdrawn.
         """
-        if step.action == "notify":
+        if step.effect is Effect.NOTIFIES:
             return False
         verdict = await tools.confirm(step)
         if verdict.allows:
@@ -150,7 +150,7 @@ class Executor:
 
         If a disruptive step may have started, an operator must check.
         """
-        unknown = action.disruptive and began
+        unknown = action.spec.disruptive and began
         reason = Reason.EFFECT_UNKNOWN if unknown else Reason.STEP_REFUSED
         return StepOutcome(Kind.STEP_FAILED, reason, str(error))
 
@@ -186,10 +186,10 @@ def outcome_events(
     )
     if outcome.kind is not Kind.STEP_DONE:
         return (ended,)
-    if step.action == "verify":
+    if step.effect is Effect.VERIFIES:
         text = outcome.text
         return (ended, noted(Kind.VERIFIED, incident, now, Reason.VERIFIED, text, passed=True))
-    if step.action == "notify":
+    if step.effect is Effect.NOTIFIES:
         occasion = occasion_of(step)
         body = incident_body(incident, occasion, step.op_id, refusal)
         return (ended, notified(now, step.op_id, body, incident=incident, occasion=occasion))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from remediator.actions.registry import catalogue
 from remediator.core.model import Alert, Level, Playbook
-from remediator.core.plan import WOULD, outline
+from remediator.core.plan import outline
 from remediator.core.routing import route
 
 
@@ -24,7 +25,8 @@ def explain(
     if found.playbook.notify_only:
         yield "  1. notify people"
         return
-    for number, (action, needed) in enumerate(outline(found.playbook, found.target.kind), 1):
+    steps = outline(catalogue(), found.playbook, found.target.kind)
+    for number, (action, needed) in enumerate(steps, 1):
         allowed = needed.rank <= level.rank and level is not Level.OBSERVE
         suffix = "" if allowed else f" (not allowed at level {level}: requires {needed})"
-        yield f"  {number}. {WOULD[action]}{suffix}"
+        yield f"  {number}. {action.would}{suffix}"

@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.clusters.base import NodeFacts
+from remediator.core.action import Effect
 from remediator.core.journal_state import JournalState
 from remediator.core.model import OWNER, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
@@ -106,7 +107,8 @@ class JournalGauges:
         """
         times: dict[str, float] = {}
         for target, attempts in self._state.attempts.items():
-            if found := [one.at for one in attempts if one.action == "reboot_node"]:
+            repairs = (one for one in attempts if one.effect is Effect.REPAIRS)
+            if found := [one.at for one in repairs if one.target.kind is TargetKind.NODE]:
                 times[target.name] = max(found)
         return _family(
             "node_reboot_timestamp_seconds",

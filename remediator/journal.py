@@ -26,6 +26,7 @@ from fleetmedic.kernel.errors import UserError
 from remediator.core.events import Event, Kind
 from remediator.core.reasons import Reason
 from remediator.crash_points import crash_point
+from remediator.journal_upgrades import upgraded
 
 SCHEMA_VERSION = 1
 MAX_WAITING = 20_000
@@ -367,6 +368,7 @@ def _event(row: tuple[Any, ...]) -> Event:
     seq, at, incident, target, kind, reason, text, data = row
     try:
         known = None if reason is None else Reason(reason)
-        return Event(Kind(kind), at, incident, target, known, text, msgspec.json.decode(data), seq)
+        decoded = upgraded(Kind(kind), msgspec.json.decode(data))
+        return Event(Kind(kind), at, incident, target, known, text, decoded, seq)
     except (ValueError, msgspec.MsgspecError) as error:
         raise UserError(f"event {seq} of the journal cannot be read: {error}.") from None

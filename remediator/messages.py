@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fleetmedic.kernel.labels import Target
+from remediator.core.action import Effect
 from remediator.core.model import Incident, Step, StepState
 from remediator.core.reasons import Reason
 
@@ -91,7 +92,7 @@ def _text(incident: Incident, occasion: str, op_id: str, refusal: str | None) ->
 
 def _back(incident: Incident) -> bool:
     """Return whether the target was released as healthy. At this time the incident is not closed yet."""
-    released = incident.done("release") and not incident.quarantined
+    released = incident.readmitted and not incident.quarantined
     return incident.released is None and (released or incident.reason in HEALTHY)
 
 
@@ -107,7 +108,7 @@ def _why(incident: Incident, occasion: str, op_id: str) -> str:
     ended = [
         one.text
         for one in incident.counted_steps(incident.mark)
-        if one.state is ending and one.step.action != "notify"
+        if one.state is ending and one.step.effect is not Effect.NOTIFIES
     ]
     return ended[-1] if ended else incident.current_reason[1]
 

@@ -18,6 +18,8 @@ from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import TargetKind
 from fleetmedic.kernel.settings import load
+from remediator.actions.registry import catalogue
+from remediator.core.action import ActionSpec
 from remediator.core.model import (
     FaultClass,
     JobsPlan,
@@ -30,6 +32,7 @@ from remediator.core.model import (
 
 # Application errors: the GPU is healthy, and no playbook may quarantine it because of them.
 APPLICATION_ALERTS = frozenset({"GpuXidApplicationRepeated", "GpuXidContained"})
+ACTIONS = catalogue()
 _MOST = re.compile(r"([1-9]\d{0,3})/(.+)")
 
 
@@ -56,7 +59,7 @@ class JobsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RungFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of a playbook's `ladder`: a repair and its limits."""
 
-    do: Literal["reset_gpu", "reboot_node"]
+    do: str
     deadline: str = "5m"
     max: str = "2/24h"
     cooldown: str = "10m"
@@ -193,7 +196,17 @@ class _PlaybookParser:
         place = f"ladder[{number}]"
         most, window = self.most(raw.max, f"{place}.max")
         deadline = self.seconds(raw.deadline, f"{place}.deadline")
-        return Rung(raw.do, deadline, most, window, self.long(raw.cooldown, f"{place}.cooldown"))
+        cooldown = self.long(raw.cooldown, f"{place}.cooldown")
+        return Rung(self.repair(raw.do, f"{place}.do"), deadline, most, window, cooldown)
+
+    def repair(self, name: str, place: str) -> ActionSpec:
+        """Return the registered repair of that name."""
+        repairs = {action.name: action for action in ACTIONS.repairs()}
+        if name in repairs:
+            return repairs[name]
+        raise UserError(
+            f"{self._where}: at $.{place}: expected one of: {', '.join(repairs)}; got {name[:80]!r}."
+        )
 
     def scale(self, raw: ScaleFile | None) -> ScalePlan | None:
         if raw is None:
@@ -205,7 +218,8 @@ class _PlaybookParser:
 def _problem(playbook: Playbook) -> str | None:
     """Return why a playbook is invalid or unsafe, with the path in the file; None if it is valid."""
     hardware = playbook.target in (TargetKind.GPU, TargetKind.NODE)
-    rungs = {rung.action for rung in playbook.ladder}
+    rungs = {rung.action.name: rung.action for rung in playbook.ladder}
+    unfit = next((name for name, one in rungs.items() if playbook.target not in one.targets), "")
     checks = (
         (not playbook.name, "at $.playbook: expected a name."),
         (
@@ -226,8 +240,8 @@ def _problem(playbook: Playbook) -> str | None:
         ),
         (bool(rungs) and not playbook.quarantine, "at $.ladder: repairs require quarantine: true."),
         (
-            "reset_gpu" in rungs and playbook.target is not TargetKind.GPU,
-            "at $.ladder: reset_gpu requires target: gpu.",
+            bool(unfit),
+            f"at $.ladder: {unfit} cannot act on target: {playbook.target}; remove it.",
         ),
         (len(rungs) < len(playbook.ladder), "at $.ladder: duplicate repair; remove one of them."),
         (

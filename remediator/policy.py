@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from remediator.actions.registry import catalogue
+from remediator.core.action import ActionCatalogue
 from remediator.core.guards import Limits
 from remediator.core.model import Alert, FaultClass, Incident, Level, Playbook
 from remediator.core.reasons import Reason
@@ -16,7 +18,7 @@ class Policy:
     """The configuration for the engine's decisions. It does not change while the engine runs.
 
     `idle` is the longest time (seconds) between two decisions on an incident. `cluster` is the
-    value of the label `cluster`.
+    value of the label `cluster`. `actions` are the declarations of the actions that playbooks use.
     """
 
     playbooks: tuple[Playbook, ...]
@@ -25,6 +27,7 @@ class Policy:
     factor: float
     idle: float
     cluster: str
+    actions: ActionCatalogue = field(default_factory=catalogue)
 
     def route(self, alert: Alert) -> Route:
         """Return the playbook and the target of an alert, by the configured playbooks."""

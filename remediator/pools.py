@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from fleetmedic.kernel.errors import shortened
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import NodeFacts, QuarantineFacts
+from remediator.core.action import Effect
 from remediator.core.facts import PoolFacts
 from remediator.core.journal_state import JournalState
 from remediator.core.model import OWNER, Incident, StepState
@@ -50,7 +51,7 @@ def pool_view(
         out |= {
             run.step.target
             for run in incident.steps
-            if run.state is StepState.PREPARED and run.step.action.startswith("quarantine_")
+            if run.state is StepState.PREPARED and run.step.effect is Effect.QUARANTINES
         }
         if incident.dead and incident.repaired_at is None:
             out -= set(incident.quarantined) | {incident.target}

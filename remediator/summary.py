@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
+from remediator.actions.registry import catalogue
+from remediator.core.action import Effect
 from remediator.core.model import Incident, IncidentState, Level, Playbook, StepRun, StepState
-from remediator.core.plan import WOULD, outline
+from remediator.core.plan import outline
 
 MOST_NAMED = 5
-DID = {
-    "quarantine_gpu": "quarantined {on}",
-    "quarantine_node": "quarantined {on}",
-    "signal_checkpoint": "asked {jobs} for a checkpoint",
-    "restart_jobs": "restarted {jobs} elsewhere",
-    "reset_gpu": "reset {on}",
-    "reboot_node": "rebooted {on}",
-    "verify": "tested {on}",
-    "release": "returned {on} to service",
-    "scale": "scaled {on} to {replicas} replicas",
-}
+ACTIONS = catalogue()
+_DID = {action.name: action.did for action in ACTIONS if action.did}
 
 
 def summary(incident: Incident, playbook: Playbook | None, refusal: str | None = None) -> str:
@@ -68,12 +61,12 @@ def _done(incident: Incident) -> str:
 
 def _steps(runs: Iterable[StepRun]) -> Iterator[str]:
     for run in runs:
-        pattern = DID.get(run.step.action)
+        pattern = _DID.get(run.step.action)
         if pattern is None:
             continue
         jobs = listed(run.step.jobs)
         did = pattern.format(on=run.step.target, jobs=jobs, replicas=run.step.replicas)
-        if run.step.action == "verify" and run.passed is not None:
+        if run.step.effect is Effect.VERIFIES and run.passed is not None:
             yield f"{did} ({'passed' if run.passed else 'failed'} at {_time(run)})"
         elif run.state is StepState.DONE:
             yield f"{did} ({_time(run)})"
@@ -105,10 +98,12 @@ def _next(incident: Incident, playbook: Playbook | None) -> str:
         return f"Next: a last test and the return to service, not before {clock(incident.until)}."
     if incident.level is Level.OBSERVE:
         return "Level observe: the remediator takes no action."
-    steps = outline(playbook, incident.target.kind)
+    steps = outline(ACTIONS, playbook, incident.target.kind)
     left = [
         action
         for action, needed in steps
-        if not incident.done(action) and action != "notify" and needed.rank <= incident.level.rank
+        if not incident.done(action.name)
+        and action.effect is not Effect.NOTIFIES
+        and needed.rank <= incident.level.rank
     ]
-    return f"Next: {WOULD[left[0]]}." if left else ""
+    return f"Next: {left[0].would}." if left else ""

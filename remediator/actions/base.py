@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from remediator.clusters.base import Cluster
+from remediator.core.action import ActionSpec
 from remediator.core.guards import Verdict
 from remediator.core.model import Incident, Playbook, Step
 from remediator.senses import Senses
@@ -56,13 +57,17 @@ class Observation:
 
 
 class Action(Protocol):
-    """One kind of step that the remediator can run. The number of concurrent `disruptive` actions is limited."""
+    """One kind of step that the remediator can run. Implementations inherit from this class."""
 
     @property
-    def name(self) -> str: ...
+    def spec(self) -> ActionSpec:
+        """The declaration of the action, by which the core decides."""
+        ...
 
     @property
-    def disruptive(self) -> bool: ...
+    def name(self) -> str:
+        """Return the action's name in playbooks, the journal and metrics."""
+        return self.spec.name
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         """Check whether the action's effect is present on the target.

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.actions.base import Observation, Tools
+from fleetmedic.kernel.labels import TargetKind
+from remediator.actions.base import Action, Observation, Tools
+from remediator.core.action import HARDWARE, ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
-class SignalCheckpoint:
+class SignalCheckpoint(Action):
     """The action `signal_checkpoint`. It skips jobs that have already ended."""
 
-    name: str = "signal_checkpoint"
-    disruptive: bool = False
+    spec: ActionSpec = ActionSpec(
+        "signal_checkpoint",
+        Effect.SAVES,
+        Level.DRAIN,
+        HARDWARE | {TargetKind.JOB},
+        would="signal its jobs to write a checkpoint",
+        did="asked {jobs} for a checkpoint",
+        capability=Capability.SIGNAL,
+    )
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         missing = [job for job in step.jobs if not await _has_signal(job, step, tools)]

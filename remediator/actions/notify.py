@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.actions.base import Observation, Tools
+from fleetmedic.kernel.labels import TargetKind
+from remediator.actions.base import Action, Observation, Tools
+from remediator.core.action import ActionSpec, Effect, Level
 from remediator.core.model import Step
 from remediator.messages import incident_body, occasion_of
 
 
 @dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(Action):
     """The action `notify`. It ends immediately, because `outcome_events` writes the message into
     the journal."""
 
-    name: str = "notify"
-    disruptive: bool = False
+    spec: ActionSpec = ActionSpec(
+        "notify",
+        Effect.NOTIFIES,
+        Level.QUARANTINE,
+        frozenset(TargetKind),
+        would="notify people",
+        did="",
+    )
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         refusal = tools.senses.refusal()

@@ -5,20 +5,39 @@ Running jobs continue. Quarantines by other users or programs are not changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.errors import shortened
-from remediator.actions.base import Observation, Tools
+from fleetmedic.kernel.labels import TargetKind
+from remediator.actions.base import Action, Observation, Tools
+from remediator.core.action import ActionSpec, Capability, Effect, Level
 from remediator.core.model import OWNER, Step
 from remediator.crash_points import effect
 
+GPU = ActionSpec(
+    "quarantine_gpu",
+    Effect.QUARANTINES,
+    Level.QUARANTINE,
+    frozenset({TargetKind.GPU}),
+    would="quarantine the GPU",
+    did="quarantined {on}",
+    capability=Capability.GPU_QUARANTINE,
+    reversible=True,
+)
+NODE = replace(
+    GPU,
+    name="quarantine_node",
+    targets=frozenset({TargetKind.NODE}),
+    would="quarantine the node",
+    capability=None,
+)
+
 
 @dataclass(frozen=True, slots=True)
-class QuarantineTarget:
+class QuarantineTarget(Action):
     """The actions `quarantine_gpu` and `quarantine_node`."""
 
-    name: str
-    disruptive: bool = False
+    spec: ActionSpec
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         held = await tools.cluster.quarantined(step.target)

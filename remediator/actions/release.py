@@ -5,17 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target
-from remediator.actions.base import Observation, Tools
+from remediator.actions.base import Action, Observation, Tools
+from remediator.core.action import HARDWARE, ActionSpec, Effect, Level
 from remediator.core.model import OWNER, Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseTarget:
+class ReleaseTarget(Action):
     """The action `release`."""
 
-    name: str = "release"
-    disruptive: bool = False
+    spec: ActionSpec = ActionSpec(
+        "release",
+        Effect.RELEASES,
+        Level.QUARANTINE,
+        HARDWARE,
+        would="re-admit it after probation",
+        did="returned {on} to service",
+        reversible=True,
+    )
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         kept = [str(target) for target in step.also if await _ours(target, tools)]

@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.actions.base import Observation, Tools
+from fleetmedic.kernel.labels import TargetKind
+from remediator.actions.base import Action, Observation, Tools
+from remediator.core.action import ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
-class ResetGpu:
+class ResetGpu(Action):
     """The action `reset_gpu`."""
 
-    name: str = "reset_gpu"
-    disruptive: bool = True
+    spec: ActionSpec = ActionSpec(
+        "reset_gpu",
+        Effect.REPAIRS,
+        Level.REPAIR,
+        frozenset({TargetKind.GPU}),
+        would="reset the GPU",
+        did="reset {on}",
+        capability=Capability.GPU_RESET,
+        disruptive=True,
+    )
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         if await tools.cluster.reset_seen(step.target, op_id=step.op_id):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.actions.base import Observation, Tools
+from remediator.actions.base import Action, Observation, Tools
+from remediator.core.action import HARDWARE, ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
@@ -16,15 +17,23 @@ PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class RestartJobs:
+class RestartJobs(Action):
     """The action `restart_jobs`.
 
     The action is done when each job has ended, runs elsewhere, or has left the target and waits for
     capacity. So the repair of the target does not depend on free capacity elsewhere.
     """
 
-    name: str = "restart_jobs"
-    disruptive: bool = True
+    spec: ActionSpec = ActionSpec(
+        "restart_jobs",
+        Effect.MOVES_JOBS,
+        Level.DRAIN,
+        HARDWARE | {TargetKind.JOB},
+        would="restart its jobs elsewhere",
+        did="restarted {jobs} elsewhere",
+        capability=Capability.RESTART,
+        disruptive=True,
+    )
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         texts: list[str] = []

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remediator.actions.base import Observation, Tools
+from fleetmedic.kernel.labels import TargetKind
+from remediator.actions.base import Action, Observation, Tools
+from remediator.core.action import ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
 from remediator.crash_points import effect
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(Action):
     """The action `scale`.
 
     It is done when the cluster has accepted the new number; the new replicas may not be ready yet.
     """
 
-    name: str = "scale"
-    disruptive: bool = False
+    spec: ActionSpec = ActionSpec(
+        "scale",
+        Effect.SCALES,
+        Level.REPAIR,
+        frozenset({TargetKind.WORKLOAD}),
+        would="scale the workload",
+        did="scaled {on} to {replicas} replicas",
+        capability=Capability.SCALE,
+        reversible=True,
+    )
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         found = await tools.cluster.workload(step.target.name)

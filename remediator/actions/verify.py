@@ -10,18 +10,26 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from remediator.actions.base import Observation, Tools
+from remediator.actions.base import Action, Observation, Tools
+from remediator.core.action import HARDWARE, ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
 from remediator.core.plan import OPINION, WATCH
 from remediator.health import Health
 
 
 @dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(Action):
     """The action `verify`. It changes nothing permanently, so it can be repeated."""
 
-    name: str = "verify"
-    disruptive: bool = False
+    spec: ActionSpec = ActionSpec(
+        "verify",
+        Effect.VERIFIES,
+        Level.QUARANTINE,
+        HARDWARE,
+        would="test it",
+        did="tested {on}",
+        capability=Capability.PROBE,
+    )
     _healthy_since: dict[str, float] = field(default_factory=dict)
 
     async def observe(self, step: Step, tools: Tools) -> Observation:

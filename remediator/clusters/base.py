@@ -15,23 +15,10 @@ Adapters inherit from `Cluster`. An operation that an adapter does not implement
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NoReturn, Protocol
 
 from fleetmedic.kernel.labels import Target, TargetKind
-
-
-class Capability(StrEnum):
-    """The optional operations of a cluster. Every cluster lists nodes and jobs, and quarantines nodes."""
-
-    GPU_QUARANTINE = "gpu_quarantine"
-    GPU_RESET = "gpu_reset"
-    REBOOT = "reboot"
-    SIGNAL = "signal"
-    RESTART = "restart"
-    FAIL = "fail"
-    PROBE = "probe"
-    SCALE = "scale"
+from remediator.core.action import Capability as Capability  # part of this interface
 
 
 class ClusterError(Exception):

@@ -42,7 +42,7 @@ class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class ExecutedOperation:
     """An operation that the fake cluster executed: its name, the object, and its op_id."""
 
     verb: str
@@ -109,7 +109,7 @@ class MemoryCluster(Cluster):
         }
         self._jobs: dict[str, _Job] = {}
         self._workloads: dict[str, _Workload] = {}
-        self._effects: list[Effect] = []
+        self._effects: list[ExecutedOperation] = []
         self._taken: dict[str, str] = {}
         self._lock: Lock | None = None
         self._locking = threading.Lock()
@@ -122,7 +122,7 @@ class MemoryCluster(Cluster):
     # setup of the state
 
     @property
-    def effects(self) -> tuple[Effect, ...]:
+    def effects(self) -> tuple[ExecutedOperation, ...]:
         """Return all operations that the fake cluster executed, oldest first."""
         return tuple(self._effects)
 
@@ -308,7 +308,7 @@ class MemoryCluster(Cluster):
         return new
 
     def _did(self, verb: str, subject: str, op_id: str) -> None:
-        self._effects.append(Effect(verb, subject, op_id))
+        self._effects.append(ExecutedOperation(verb, subject, op_id))
 
     def _thing(self, target: Target) -> _Node | _Gpu:
         node = self._nodes.get(target.name) if target.node else None

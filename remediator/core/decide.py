@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan, step_guards
+from remediator.core.action import Effect
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Rehearse, Wait, held
 from remediator.core.ending import (
     decide_escalated,
@@ -59,7 +60,7 @@ def _allowed(case: Case, decision: Decision) -> Decision:
     Without this hold, the step would be announced and withdrawn repeatedly, and no notification
     would be sent.
     """
-    if not isinstance(decision, Act) or decision.step.action == "notify":
+    if not isinstance(decision, Act) or decision.step.effect is Effect.NOTIFIES:
         return decision  # nothing holds a notification
     verdict = step_guards.right_before(case, decision.step)
     return held(verdict) if verdict.ruling is Ruling.HOLD else decision
@@ -94,8 +95,9 @@ def _triaged(case: Case) -> Decision:
 
 def _untouched(case: Case) -> bool:
     """Return whether the remediator has taken no action for the incident, except notifications."""
-    told_only = all(run.step.action == "notify" for run in case.incident.counted_steps())
-    return told_only and not case.incident.quarantined and case.facts.quarantine_owner != OWNER
+    incident = case.incident
+    untouched = incident.only_notified and not incident.quarantined
+    return untouched and case.facts.quarantine_owner != OWNER
 
 
 def _observe(case: Case) -> Decision:
@@ -118,7 +120,7 @@ def _observe(case: Case) -> Decision:
         return held(verdict)
     if not verdict.allows:
         text = f"The remediator would take no action on {case.incident.target}. {verdict.text}"
-        return Rehearse(("notify",), verdict.reason, (text,))
+        return Rehearse((case.actions.of(Effect.NOTIFIES),), verdict.reason, (text,))
     return rehearse(case)
 
 
@@ -126,14 +128,14 @@ def _service(case: Case) -> Decision:
     """Return the next decision for an incident about a job or a workload. These targets are never
     quarantined."""
     is_job = case.incident.target.kind is TargetKind.JOB
-    action = "restart_jobs" if is_job else "scale"
+    action = case.actions.of(Effect.MOVES_JOBS if is_job else Effect.SCALES)
     if is_job and case.facts.known and not case.facts.job_known:
         return give_up(case, Reason.UNKNOWN_JOB, _no_job(case))
-    if not guards.level(plan.needed_level(action), case.level).allows:
+    if not guards.level(action.level, case.level).allows:
         if not case.incident.rehearsed:
             return Rehearse((action,), Reason.LEVEL)
         return notify_once(case, "level") or Move(IncidentState.SUPPRESSED, Reason.LEVEL)
-    able = guards.cluster_supports("restart" if is_job else "scale", case.facts.capabilities)
+    able = guards.cluster_supports(action, case.facts.capabilities)
     if not able.allows:
         return give_up(case, able.reason, able.text)
     if is_job and case.playbook.jobs is not None:
@@ -148,7 +150,7 @@ def _no_job(case: Case) -> str:
 
 
 def _quarantine(case: Case) -> Decision:
-    run = case.incident.last(plan.quarantine(case.incident).id)
+    run = case.incident.last(plan.quarantine(case.actions, case.incident).id)
     if run is not None and run.state is StepState.DONE:
         return Move(IncidentState.QUARANTINED, Reason.QUARANTINED)
     if run is not None and len(case.incident.runs(run.step.id)) >= 2:
@@ -162,7 +164,7 @@ def _quarantine(case: Case) -> Decision:
     if not verdict.allows:
         return held(verdict)
     jobs = tuple(job.job_id for job in case.facts.jobs)
-    step = plan.quarantine(case.incident, jobs=jobs)
+    step = plan.quarantine(case.actions, case.incident, jobs=jobs)
     return Act(step, Reason.QUARANTINED, dead=case.facts.dead)
 
 
@@ -177,7 +179,7 @@ def _held(case: Case) -> Decision:
         IncidentState.FAILED,
     ):
         return answer
-    if isinstance(answer, Act) and answer.step.action == "notify":
+    if isinstance(answer, Act) and answer.step.effect is Effect.NOTIFIES:
         return answer
     return Move(IncidentState.TRIAGED, Reason.STEP_ALLOWED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from remediator.core.action import ActionCatalogue, ActionSpec
 from remediator.core.facts import Facts
 from remediator.core.guards import Limits, Ruling, Verdict
 from remediator.core.model import Incident, IncidentState, Level, Playbook, Step
@@ -22,6 +23,7 @@ class Case:
     facts: Facts
     limits: Limits
     now: float
+    actions: ActionCatalogue
 
     @property
     def level(self) -> Level:
@@ -80,7 +82,7 @@ class Rehearse:
     `texts` contains one description for each action.
     """
 
-    actions: tuple[str, ...]
+    actions: tuple[ActionSpec, ...]
     reason: Reason
     texts: tuple[str, ...] = ()
 

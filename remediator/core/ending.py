@@ -4,6 +4,7 @@ Pure functions."""
 from __future__ import annotations
 
 from remediator.core import guards, plan, step_guards
+from remediator.core.action import ActionSpec, Effect
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Rehearse, Wait, held
 from remediator.core.model import OWNER, IncidentState, Level, StepState
 from remediator.core.reasons import Reason, sentence
@@ -26,16 +27,16 @@ def notify_once(case: Case, occasion: str, text: str = "") -> Decision | None:
 
     None if people were already notified of it, or if the playbook does not notify.
     """
-    if not case.playbook.notify or case.incident.last(f"notify:{occasion}") is not None:
+    if not case.playbook.notify or case.incident.last(plan.notification(occasion)) is not None:
         return None
     return Act(
-        plan.notify(case.incident, occasion),
+        plan.notify(case.actions, case.incident, occasion),
         Reason.STEP_ALLOWED,
         text or "People are to be notified.",
     )
 
 
-def beyond_level(case: Case, actions: tuple[str, ...]) -> Decision:
+def beyond_level(case: Case, actions: tuple[ActionSpec, ...]) -> Decision:
     """Return the next decision for an incident whose remaining steps the automation level does not allow.
 
     The decisions are, in this order: record the steps that are not allowed, notify people, and wait
@@ -71,8 +72,9 @@ def decide_escalated(case: Case) -> Decision:
     verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
+    release = case.actions.of(Effect.RELEASES)
     step = plan.new_step(
-        case.incident, "release", plan.QUICK, on=node, name=plan.RELEASE_NODE, also=(node,)
+        case.incident, release, plan.QUICK, on=node, name=plan.RELEASE_NODE, also=(node,)
     )
     text = f"{node} returns to service; {case.incident.target} stays quarantined: an operator is needed."
     return Act(step, Reason.READMITTED, text)
@@ -87,7 +89,7 @@ def _healthy_later(case: Case) -> bool:
     unseen = incident.reason is Reason.UNVERIFIABLE
     doubt = unseen or (incident.reason is Reason.WITNESSES and incident.repaired_at is None)
     waited = case.now - incident.since >= case.limits.watch
-    few = sum(run.step.action == "verify" for run in incident.counted_steps()) < plan.MOST_TESTS
+    few = len(incident.runs_with(Effect.VERIFIES)) < plan.MOST_TESTS
     kept = incident.target in incident.quarantined
     return doubt and kept and waited and few and not case.facts.firing
 
@@ -112,8 +114,9 @@ def decide_release(case: Case) -> Decision:
         return Move(IncidentState.ESCALATED, Reason.RELEASE_FAILED, failed[-1].text)
     if len(failed) >= 2:
         return Wait()
+    release = case.actions.of(Effect.RELEASES)
     step = plan.new_step(
-        incident, "release", plan.QUICK, name=plan.ORDERED, also=incident.quarantined
+        incident, release, plan.QUICK, name=plan.ORDERED, also=incident.quarantined
     )
     return Act(step, Reason.RELEASED_BY_PERSON, text)
 

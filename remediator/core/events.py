@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from fleetmedic.kernel.labels import GPU, UUID, Target
+from remediator.core.action import Effect
 from remediator.core.model import Alert, Episode, Incident, IncidentState, Level, Step
 from remediator.core.reasons import Reason, sentence
 
@@ -142,6 +143,7 @@ def step_event(
     """
     data: dict[str, Any] = {
         "action": step.action,
+        "effect": str(step.effect),
         "step": step.id,
         "attempt": step.attempt,
         "op_id": step.op_id,
@@ -254,6 +256,7 @@ def step_of(data: Mapping[str, Any]) -> Step:
     return Step(
         id=data["step"],
         action=data["action"],
+        effect=Effect(data["effect"]),
         target=Target.parse(data["on"]),
         attempt=data["attempt"],
         op_id=data["op_id"],

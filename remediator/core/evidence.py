@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from remediator.core.action import Effect
 from remediator.core.model import Incident
 from remediator.core.reasons import Reason, sentence
 
@@ -101,7 +102,7 @@ def _failed_tests(incident: Incident) -> Iterator[float]:
     since = incident.repaired_at or 0.0
     for run in incident.counted_steps():
         ended = run.ended or 0.0
-        if run.step.action == "verify" and run.passed is False and ended >= since:
+        if run.step.effect is Effect.VERIFIES and run.passed is False and ended >= since:
             yield ended
 
 

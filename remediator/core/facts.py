@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target
+from remediator.core.action import Capability
 from remediator.core.evidence import ACTIVE, AlertStatus, Evidence
 from remediator.core.model import Level
 
 UNKNOWN_AGE = float("inf")
-# All capabilities that a cluster may have, as in remediator.clusters.base.Capability.
-EVERYTHING = frozenset(
-    {"gpu_quarantine", "gpu_reset", "reboot", "signal", "restart", "fail", "probe", "scale"}
-)
+EVERYTHING = frozenset[str](Capability)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleetmedic.kernel.durations import format_duration
+from remediator.core.action import ActionSpec
 from remediator.core.evidence import AlertStatus, Evidence
 from remediator.core.facts import Identity, SensorFacts, Stops
 from remediator.core.model import OWNER, Level
@@ -161,11 +162,11 @@ def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
     return ALLOWED
 
 
-def cluster_supports(needed: str, capabilities: frozenset[str]) -> Verdict:
+def cluster_supports(action: ActionSpec, capabilities: frozenset[str]) -> Verdict:
     """Refuse a step that the cluster does not support."""
-    if needed in capabilities:
+    if action.supported(capabilities):
         return ALLOWED
-    words = needed.replace("_", " ")
+    words = str(action.capability).replace("_", " ")
     return Verdict(
         Ruling.REFUSE, Reason.UNSUPPORTED, f"This cluster lacks a required capability: {words}."
     )

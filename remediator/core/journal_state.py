@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fleetmedic.kernel.labels import Target
+from remediator.core.action import Effect
 from remediator.core.events import Event, Kind, alert_of
 from remediator.core.lifecycle import IllegalTransition, evolve, new_incident
 from remediator.core.model import Alert, Incident, IncidentState, StepRun
@@ -93,6 +94,7 @@ class Attempt:
     """One announced step: action, target, time (Unix seconds). `dead`: the target was lost or hung."""
 
     action: str
+    effect: Effect
     target: Target
     at: float
     dead: bool = False
@@ -269,9 +271,10 @@ class JournalState:
                 self.episodes[event.data["key"]] = replace(record, incident=after.id)
         if event.kind is Kind.STEP_PREPARED:
             step = after.steps[-1].step
-            attempt = Attempt(step.action, step.target, event.at, event.data.get("dead", False))
+            dead = event.data.get("dead", False)
+            attempt = Attempt(step.action, step.effect, step.target, event.at, dead)
             self.attempts.setdefault(step.target, []).append(attempt)
-            if step.action.startswith("quarantine_"):
+            if step.effect is Effect.QUARANTINES:
                 self.quarantines.append(attempt)
                 self.kept.pop(step.target, None)
         if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:

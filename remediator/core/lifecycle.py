@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fleetmedic.kernel.labels import Target
+from remediator.core.action import Effect
 from remediator.core.events import Event, Kind, step_of
 from remediator.core.model import (
     Episode,
@@ -120,7 +121,7 @@ def _prepared(incident: Incident, event: Event) -> Incident:
     dead = incident.dead or event.data.get("dead", False)
     after = replace(incident, steps=(*incident.steps, run), dead=dead)
     # A notification does not end a hold.
-    return after if step.action == "notify" else _free(after)
+    return after if step.effect is Effect.NOTIFIES else _free(after)
 
 
 def _ended(incident: Incident, event: Event) -> Incident:
@@ -143,16 +144,16 @@ def _ended(incident: Incident, event: Event) -> Incident:
 
 def _with_effect(incident: Incident, step: Step, at: float) -> Incident:
     """Return the incident after the successful end of a step."""
-    action, target = step.action, step.target
-    if action in ("quarantine_gpu", "quarantine_node") and target not in incident.quarantined:
+    effect, target = step.effect, step.target
+    if effect is Effect.QUARANTINES and target not in incident.quarantined:
         return replace(incident, quarantined=(*incident.quarantined, target))
-    if action == "release":
+    if effect is Effect.RELEASES:
         # Targets that were taken over after the release was announced stay quarantined.
         rest = tuple(one for one in incident.quarantined if one not in step.also)
         return replace(incident, quarantined=rest)
-    if action in ("reset_gpu", "reboot_node"):
+    if effect is Effect.REPAIRS:
         return replace(incident, repaired_at=at)
-    if step.id == "verify":
+    if effect is Effect.VERIFIES and step.id == step.action:
         return replace(incident, repaired_at=incident.repaired_at or at)
     return incident
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.core.action import ActionSpec, Effect
+from remediator.core.action import Level as Level  # the model's users need it
 from remediator.core.reasons import Reason
 
 OWNER = "fleetmedic"
@@ -39,20 +41,6 @@ class IncidentState(StrEnum):
 ENDED = frozenset(
     {IncidentState.SUPPRESSED, IncidentState.CLOSED, IncidentState.OVERRIDDEN, IncidentState.FAILED}
 )
-
-
-class Level(StrEnum):
-    """The automation level of a playbook. Each level includes the previous levels."""
-
-    OBSERVE = "observe"
-    QUARANTINE = "quarantine"
-    DRAIN = "drain"
-    REPAIR = "repair"
-
-    @property
-    def rank(self) -> int:
-        """Return the rank of the automation level: 0 observe, 1 quarantine, 2 drain, 3 repair."""
-        return list(Level).index(self)
 
 
 class FaultClass(StrEnum):
@@ -123,7 +111,7 @@ class Rung:
     two attempts.
     """
 
-    action: str
+    action: ActionSpec
     deadline: float
     max_attempts: int
     window: float
@@ -201,10 +189,14 @@ class Playbook:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One action on one target. `id` and `attempt` together are unique in the incident."""
+    """One action on one target. `id` and `attempt` together are unique in the incident.
+
+    `action` is the action's name, `effect` its declared effect.
+    """
 
     id: str
     action: str
+    effect: Effect
     target: Target
     attempt: int
     op_id: str
@@ -300,6 +292,21 @@ class Incident:
         """
         since = self.steps[max(first, self.base) :]
         return tuple(run for run in since if run.state is not StepState.WITHDRAWN)
+
+    def runs_with(self, effect: Effect) -> tuple[StepRun, ...]:
+        """Return all runs of steps with that effect that count as attempts, oldest first."""
+        return tuple(run for run in self.counted_steps() if run.step.effect is effect)
+
+    @property
+    def readmitted(self) -> bool:
+        """Return whether the last return to service after probation succeeded."""
+        runs = [run for run in self.runs_with(Effect.RELEASES) if run.step.id == run.step.action]
+        return bool(runs) and runs[-1].state is StepState.DONE
+
+    @property
+    def only_notified(self) -> bool:
+        """Return whether every step that counts was a notification."""
+        return all(run.step.effect is Effect.NOTIFIES for run in self.counted_steps())
 
     def runs(self, step_id: str) -> tuple[StepRun, ...]:
         """Return all runs of a step that count as attempts, oldest first."""

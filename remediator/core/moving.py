@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import guards, plan, step_guards
+from remediator.core.action import Effect
 from remediator.core.decision import Act, Case, Decision, Move, Wait, held
 from remediator.core.ending import beyond_level, give_up
 from remediator.core.facts import TargetJob
 from remediator.core.guards import Ruling, Verdict
-from remediator.core.model import IncidentState, JobsPlan, Level, StepState
+from remediator.core.model import IncidentState, JobsPlan, Level, StepRun, StepState
 from remediator.core.reasons import Reason
 
 MOST_MOVES = 4
@@ -33,7 +34,9 @@ def decide_quarantined(case: Case) -> Decision:
             return Move(IncidentState.JOBS_MOVED, reason)
         return held(guards.target_known(False))
     if case.level.rank < Level.DRAIN.rank:
-        return beyond_level(case, ("signal_checkpoint", "restart_jobs"))
+        return beyond_level(
+            case, (case.actions.of(Effect.SAVES), case.actions.of(Effect.MOVES_JOBS))
+        )
     if any(not job.running for job in affected):
         return _refused(case, step_guards.moves_dead_jobs(case)) or Move(
             IncidentState.DRAINING, Reason.MOVING_JOBS
@@ -55,8 +58,9 @@ def decide_quarantined(case: Case) -> Decision:
 def _needs_checkpoint(case: Case) -> bool:
     """Return whether the jobs must be signalled to write a checkpoint before they are moved."""
     jobs = case.playbook.jobs
-    able = "signal" in case.facts.capabilities
-    return bool(jobs and jobs.signal and able and case.incident.last("signal_checkpoint") is None)
+    signal = case.actions.of(Effect.SAVES)
+    able = signal.supported(case.facts.capabilities)
+    return bool(jobs and jobs.signal and able and case.incident.last(signal.name) is None)
 
 
 def _refused(case: Case, verdict: Verdict) -> Decision | None:
@@ -101,7 +105,7 @@ def decide_draining(case: Case) -> Decision:
     dead = tuple(job for job in affected if not job.running)
     if dead:
         return _refused(case, step_guards.moves_dead_jobs(case)) or move_jobs(case, dead)
-    if step_guards.evidence_is_stale(case) and not case.incident.runs("restart_jobs"):
+    if step_guards.evidence_is_stale(case) and not _moves(case):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     if refused := _refused(case, step_guards.moves_running_jobs(case)):
         return refused
@@ -115,7 +119,8 @@ def save_checkpoints(
 ) -> Decision | None:
     """Return the next decision to get a checkpoint of these jobs, or None when all have finished."""
     running = tuple(job.job_id for job in jobs if job.running)
-    name = "signal_checkpoint:node" if on else "signal_checkpoint"
+    signal = case.actions.of(Effect.SAVES)
+    name = plan.step_on_node(signal) if on else signal.name
     told = case.incident.last(name)
     if told is None:
         if not running:
@@ -123,9 +128,7 @@ def save_checkpoints(
         verdict = step_guards.alert_driven_step(case)
         if not verdict.allows:
             return held(verdict)
-        step = plan.new_step(
-            case.incident, "signal_checkpoint", plan.QUICK, on=on, name=name, jobs=running
-        )
+        step = plan.new_step(case.incident, signal, plan.QUICK, on=on, name=name, jobs=running)
         return Act(step, Reason.SAVING)
     if told.state is not StepState.DONE or not running or case.playbook.jobs is None:
         return None
@@ -139,7 +142,8 @@ def move_jobs(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None)
     verdict = step_guards.alert_driven_step(case)
     if not verdict.allows:
         return held(verdict)
-    name = "restart_jobs:node" if on else "restart_jobs"
+    restart = case.actions.of(Effect.MOVES_JOBS)
+    name = plan.step_on_node(restart) if on else restart.name
     runs = case.incident.runs(name)
     failed = [run for run in runs if run.state is StepState.FAILED]
     if len(failed) >= 2 or len(runs) >= MOST_MOVES:
@@ -148,7 +152,7 @@ def move_jobs(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None)
     deadline = case.playbook.jobs.deadline if case.playbook.jobs else 60.0
     step = plan.new_step(
         case.incident,
-        "restart_jobs",
+        restart,
         deadline,
         on=on,
         name=name,
@@ -164,22 +168,23 @@ def _affected(case: Case) -> tuple[TargetJob, ...]:
     The cluster may move a dead job itself after the quarantine. The restart is still requested, to
     confirm that the job runs elsewhere. It has no effect on a job that has already moved.
     """
-    run = case.incident.last(plan.quarantine(case.incident).id)
+    run = case.incident.last(plan.quarantine(case.actions, case.incident).id)
     seen = {job.job_id for job in case.facts.jobs}
-    seen |= {
-        job
-        for one in case.incident.runs("restart_jobs")
-        if one.state is StepState.DONE
-        for job in one.step.jobs
-    }
+    seen |= {job for one in _moves(case) if one.state is StepState.DONE for job in one.step.jobs}
     left = tuple(TargetJob(job, False) for job in (run.step.jobs if run else ()) if job not in seen)
     return case.facts.jobs + left
+
+
+def _moves(case: Case) -> tuple[StepRun, ...]:
+    """Return the runs of the step that restarts the jobs on the target."""
+    return case.incident.runs(case.actions.of(Effect.MOVES_JOBS).name)
 
 
 def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     """Return the next decision for an incident about a job: restart the job, at most as often as
     the playbook allows."""
-    restarted = case.incident.done("restart_jobs")
+    restart = case.actions.of(Effect.MOVES_JOBS)
+    restarted = case.incident.done(restart.name)
     if restarted and (case.facts.jobs or not case.facts.known):
         return Move(IncidentState.JOBS_MOVED, Reason.JOB_RESTARTED)
     if not case.facts.known:
@@ -189,7 +194,7 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
         return give_up(case, Reason.UNKNOWN_JOB, text)
     if not case.facts.jobs:
         return Move(IncidentState.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
-    run = case.incident.last("restart_jobs")
+    run = case.incident.last(restart.name)
     if run is not None and run.reason is Reason.EFFECT_MISSING and not case.facts.jobs[0].running:
         # There was no capacity until the deadline, so another attempt would not help.
         return give_up(case, Reason.JOB_STUCK, run.text)
@@ -199,7 +204,7 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     earlier = tuple(
         at
         for action, target, at in case.facts.attempts
-        if action == "restart_jobs" and target == case.incident.target
+        if action == restart.name and target == case.incident.target
     )
     verdict = guards.attempts(earlier, jobs.max_attempts, jobs.window, case.now)
     if verdict.ruling is Ruling.REFUSE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remediator.core import plan, step_guards
+from remediator.core.action import ActionSpec, Effect
 from remediator.core.decision import Case, Rehearse
 from remediator.core.reasons import Reason
 
@@ -18,39 +19,34 @@ def rehearse(case: Case) -> Rehearse:
     )
 
 
-def _steps(case: Case) -> Iterator[tuple[str, str]]:
+def _steps(case: Case) -> Iterator[tuple[ActionSpec, str]]:
     target = case.incident.target
-    for action, needed in plan.outline(case.playbook, target.kind):
+    for action, needed in plan.outline(case.actions, case.playbook, target.kind):
         if needed.rank > case.playbook.level.rank:
             continue
-        would = f"The remediator would {plan.WOULD[action]} ({target})"
-        if _impossible(case, action):
+        would = f"The remediator would {action.would} ({target})"
+        if not action.supported(case.facts.capabilities):
             yield (
                 action,
-                f"The remediator would not {plan.WOULD[action]} ({target}): this cluster does not support it.",
+                f"The remediator would not {action.would} ({target}): this cluster does not support it.",
             )
-        elif action == "restart_jobs" and not case.facts.jobs:
+        elif action.effect is Effect.MOVES_JOBS and not case.facts.jobs:
             yield action, f"{would}, but no job runs on it now."
         else:
             wait = _waits(case, action)
             yield action, f"{would}{f', but the step would wait now: {wait}' if wait else '.'}"
 
 
-def _impossible(case: Case, action: str) -> bool:
-    needed = "probe" if action == "verify" else step_guards.CAPABILITY.get(action)
-    return needed is not None and needed not in case.facts.capabilities
-
-
-def _waits(case: Case, action: str) -> str:
+def _waits(case: Case, action: ActionSpec) -> str:
     """Return the reason why a disruptive step would be held now; empty if the step would start."""
-    if action in plan.REPAIRS:
+    if action.effect is Effect.REPAIRS:
         return step_guards.disruptive_step(case).text
-    if action == "restart_jobs":
+    if action.effect is Effect.MOVES_JOBS:
         running = any(job.running for job in case.facts.jobs)
         verdict = (
             step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)
         )
         return verdict.text
-    if action == "scale" and step_guards.is_scale_in(case):
+    if action.effect is Effect.SCALES and step_guards.is_scale_in(case):
         return step_guards.scales_in(case).text
     return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan, step_guards
+from remediator.core.action import Effect
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
 from remediator.core.ending import beyond_level, give_up, notify_once
 from remediator.core.evidence import AlertStatus
@@ -61,7 +62,7 @@ def start_repair_from(case: Case, first: int) -> Decision:
     for index, rung in enumerate(case.playbook.ladder[first:], first):
         verdict = step_guards.repairs(case, rung)
         if verdict.ruling is Ruling.REFUSE:
-            refused += f" The remediator does not {plan.WOULD[rung.action]}: {verdict.text}"
+            refused += f" The remediator does not {rung.action.would}: {verdict.text}"
             unable = unable and verdict.reason is Reason.UNSUPPORTED
             continue
         if not verdict.allows:
@@ -69,7 +70,7 @@ def start_repair_from(case: Case, first: int) -> Decision:
         return Move(
             IncidentState.REPAIRING,
             Reason.REPAIR_STARTS,
-            f"Repair {index + 1}: {plan.WOULD[rung.action]}.",
+            f"Repair {index + 1}: {rung.action.would}.",
             rung=index,
         )
     reason = Reason.UNSUPPORTED if refused and unable else Reason.LADDER_EXHAUSTED
@@ -83,7 +84,7 @@ def decide_repairing(case: Case) -> Decision:
     if case.incident.rung >= len(case.playbook.ladder):  # the playbook was shortened since
         return start_repair_from(case, case.incident.rung)
     rung = case.playbook.ladder[case.incident.rung]
-    run = case.incident.last_in_state(rung.action)
+    run = case.incident.last_in_state(rung.action.name)
     if run is not None and run.state is StepState.DONE:
         return Move(IncidentState.VERIFYING, Reason.REPAIRED)
     if run is not None and run.reason is Reason.EFFECT_UNKNOWN:
@@ -101,7 +102,7 @@ def decide_repairing(case: Case) -> Decision:
         return held(verdict)
     if _is_late(case):
         return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
-    if rung.action == "reboot_node" and (first := _drain_node(case)):
+    if rung.action.whole_node and (first := _drain_node(case)):
         return first
     return Act(plan.repair(case.incident, rung), Reason.REPAIR_STARTS)
 
@@ -140,7 +141,7 @@ def decide_probation(case: Case) -> Decision:
     """Return the next decision in state PROBATION: wait, test once more, release the target, notify
     people, close."""
     incident = case.incident
-    if incident.done("release") and not incident.quarantined:
+    if incident.readmitted and not incident.quarantined:
         return notify_once(case, "closed") or Move(IncidentState.CLOSED, Reason.READMITTED)
     watched = incident.reason is Reason.HEALTHY_IN_SERVICE
     # One alert of an event may report several: the time of the latest one counts, not the alert's start.
@@ -168,10 +169,11 @@ def decide_probation(case: Case) -> Decision:
             if run.passed is None
             else start_repair_from(case, _next_rung(case))
         )
-    failed = [run for run in incident.runs("release") if run.state is StepState.FAILED]
+    release = case.actions.of(Effect.RELEASES)
+    failed = [run for run in incident.runs(release.name) if run.state is StepState.FAILED]
     if len(failed) >= 2:
         return give_up(case, Reason.RELEASE_FAILED, failed[-1].text)
-    step = plan.new_step(incident, "release", plan.QUICK, also=incident.quarantined)
+    step = plan.new_step(incident, release, plan.QUICK, also=incident.quarantined)
     return Act(step, Reason.READMITTED)
 
 
@@ -206,7 +208,8 @@ def _confirming_test(case: Case) -> Decision | None:
     # The signal that interrupted the test may not be confirmed yet; then the test is repeated.
     if run is None or (broken_off and asked < plan.MOST_TESTS):
         deadline = case.playbook.verify.deadline
-        step = plan.new_step(case.incident, "verify", deadline, name=plan.OPINION)
+        test = case.actions.of(Effect.VERIFIES)
+        step = plan.new_step(case.incident, test, deadline, name=plan.OPINION)
         return Act(step, Reason.WITNESSES)
     if run.state is StepState.DONE:
         return Move(IncidentState.VERIFYING, Reason.NOTHING_TO_REPAIR)
@@ -219,9 +222,8 @@ def _drain_node(case: Case) -> Decision | None:
     None if the node is quarantined and has no jobs.
     """
     node = plan.node_of(case.incident.target)
-    if (
-        case.facts.node_jobs
-        and not guards.cluster_supports("restart", case.facts.capabilities).allows
+    if case.facts.node_jobs and not case.actions.of(Effect.MOVES_JOBS).supported(
+        case.facts.capabilities
     ):
         text = f"This cluster cannot move the jobs off {node} before a reboot."
         return give_up(case, Reason.UNSUPPORTED, text)
@@ -235,7 +237,7 @@ def _drain_node(case: Case) -> Decision | None:
         if verdict.ruling is Ruling.HOLD:
             return held(verdict)
     if node not in case.incident.quarantined:
-        if case.incident.runs("quarantine_node"):
+        if case.incident.runs(plan.quarantine(case.actions, case.incident, node).id):
             return give_up(case, Reason.QUARANTINE_FAILED)
         pool = case.facts.pool
         verdict = guards.all_of(
@@ -244,7 +246,7 @@ def _drain_node(case: Case) -> Decision | None:
         )
         if not verdict.allows:
             return held(verdict)
-        return Act(plan.quarantine(case.incident, node), Reason.QUARANTINED)
+        return Act(plan.quarantine(case.actions, case.incident, node), Reason.QUARANTINED)
     if case.facts.node_quarantine_owner is None:
         text = f"Somebody else released {node}, so the remediator does not reboot it."
         return give_up(case, Reason.RELEASED_BY_OTHERS, text)
@@ -260,7 +262,8 @@ def _scaling(case: Case) -> Decision:
     cooldown between steps."""
     scale, load, incident = case.playbook.scale, case.facts.workload, case.incident
     assert scale is not None  # noqa: S101 - checked by decide_repairing
-    runs = incident.runs("scale")
+    action = case.actions.of(Effect.SCALES)
+    runs = incident.runs(action.name)
     if runs and runs[-1].state is StepState.FAILED:
         return give_up(case, Reason.STEP_REFUSED, runs[-1].text)
     if runs and (not case.facts.firing or len(runs) >= scale.max_steps):
@@ -276,7 +279,7 @@ def _scaling(case: Case) -> Decision:
             tuple(
                 at
                 for name, on, at in case.facts.attempts
-                if (name, on) == ("scale", incident.target)
+                if (name, on) == (action.name, incident.target)
             ),
             scale.cooldown,
             case.now,
@@ -295,7 +298,7 @@ def _scaling(case: Case) -> Decision:
     )
     change = wish.replicas - load.wanted
     if change * scale.step > 0:
-        step = plan.new_step(incident, "scale", plan.QUICK * 3, replicas=wish.replicas)
+        step = plan.new_step(incident, action, plan.QUICK * 3, replicas=wish.replicas)
         text = f"{wish.text} From {load.wanted} to {wish.replicas} replicas."
         return Act(step, Reason.RESCALED, text)
     if wish.why is (ScalingReason.AT_MINIMUM if shrinks else ScalingReason.AT_MAXIMUM):
@@ -318,19 +321,20 @@ def _verify(case: Case) -> Decision:
     verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
-    if sum(run.step.action == "verify" for run in incident.counted_steps()) >= plan.MOST_TESTS:
+    if len(incident.runs_with(Effect.VERIFIES)) >= plan.MOST_TESTS:
         return give_up(case, Reason.TESTED_OFTEN)
     busy = any(job.running for job in case.facts.jobs)
-    unable = "probe" not in case.facts.capabilities and incident.repaired_at is None
+    test = case.actions.of(Effect.VERIFIES)
+    unable = not test.supported(case.facts.capabilities) and incident.repaired_at is None
     # A test of the whole node would put load on GPUs that another user or program has quarantined.
     others = incident.target.kind is TargetKind.NODE and bool(case.facts.node_others)
     open_to_jobs = OWNER not in (case.facts.quarantine_owner, case.facts.node_quarantine_owner)
     if busy or open_to_jobs or unable or others:
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
-        step = plan.new_step(incident, "verify", deadline, name=plan.WATCH)
+        step = plan.new_step(incident, test, deadline, name=plan.WATCH)
         text = f"The remediator watches the metrics of {incident.target}, without a load test."
         return Act(step, Reason.STEP_ALLOWED, text)
-    step = plan.new_step(incident, "verify", case.playbook.verify.deadline)
+    step = plan.new_step(incident, test, case.playbook.verify.deadline)
     return Act(step, Reason.STEP_ALLOWED, f"The remediator tests {incident.target}.")
 
 
@@ -348,7 +352,7 @@ def _event_during(case: Case, run: StepRun) -> bool:
 
 def _tested_here(case: Case) -> StepRun | None:
     """Return the latest test of the target since the incident entered its current state, or None."""
-    names = ("verify", plan.WATCH)
+    names = (case.actions.of(Effect.VERIFIES).name, plan.WATCH)
     runs = [run for run in case.incident.counted_steps(case.incident.mark) if run.step.id in names]
     return runs[-1] if runs else None
 
@@ -357,7 +361,7 @@ def _next_rung(case: Case) -> int:
     """Return the index of the current repair if it was not tried yet, otherwise the index of the
     next repair."""
     ladder, rung = case.playbook.ladder, case.incident.rung
-    tried = rung < len(ladder) and case.incident.runs(ladder[rung].action)
+    tried = rung < len(ladder) and case.incident.runs(ladder[rung].action.name)
     return rung + 1 if tried else rung
 
 
@@ -368,7 +372,7 @@ def _repairs(decision: Decision) -> bool:
 def _is_late(case: Case) -> bool:
     """Return whether the repair was chosen long ago and none of its steps has started."""
     done = case.incident.counted_steps(case.incident.mark)
-    nothing = all(run.step.action == "notify" for run in done)
+    nothing = all(run.step.effect is Effect.NOTIFIES for run in done)
     return nothing and _stale(case, case.incident.since)
 
 

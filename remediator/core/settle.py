@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events
+from remediator.core.action import ActionSpec, Effect
 from remediator.core.decide import decide
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Rehearse, Wait, Widen
 from remediator.core.events import Event, Kind
 from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import evolve
 from remediator.core.model import Alert, Incident, IncidentState, Level, Playbook, Step, incident_id
-from remediator.core.plan import WOULD
 from remediator.core.reasons import Reason
 from remediator.core.routing import (
     absorbable,
@@ -114,15 +114,15 @@ def _recorded(case: Case, decision: Decision) -> list[Event]:
         case Rehearse(actions, reason, texts):
             said = texts or tuple(_beyond(incident, action) for action in actions)
             return [
-                events.noted(Kind.WOULD_DO, incident, now, reason, text, action=action)
+                events.noted(Kind.WOULD_DO, incident, now, reason, text, action=action.name)
                 for action, text in zip(actions, said, strict=True)
             ]
         case _:
             return []
 
 
-def _beyond(incident: Incident, action: str) -> str:
-    return f"The remediator would {WOULD[action]} ({incident.target}), but the automation level does not allow it."
+def _beyond(incident: Incident, action: ActionSpec) -> str:
+    return f"The remediator would {action.would} ({incident.target}), but the automation level does not allow it."
 
 
 def admit(
@@ -246,7 +246,7 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
 
 def _released(current: Incident) -> bool:
     """Return whether every target that the incident quarantined has been tested and released."""
-    over = current.state is IncidentState.PROBATION and current.done("release")
+    over = current.state is IncidentState.PROBATION and current.readmitted
     return over and not current.quarantined
 
 
@@ -256,7 +256,7 @@ def _outranks(playbook: Playbook, current: Incident, target: Target, ceiling: Le
     More severe means that its playbook allows a higher level. At the same level, the alert is added to the
     incident.
     """
-    told_only = all(run.step.action == "notify" for run in current.steps)
+    told_only = all(run.step.effect is Effect.NOTIFIES for run in current.steps)
     early = (
         current.state in (IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD)
         and told_only

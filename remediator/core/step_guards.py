@@ -9,21 +9,12 @@ from dataclasses import replace
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan
+from remediator.core.action import ActionSpec, Effect
 from remediator.core.decision import Case
 from remediator.core.evidence import latest_evidence, tested_sick
 from remediator.core.guards import Ruling, Verdict
 from remediator.core.model import OWNER, FaultClass, Playbook, Rung, Step
 from remediator.core.reasons import Reason
-
-CAPABILITY = {
-    "quarantine_gpu": "gpu_quarantine",
-    "signal_checkpoint": "signal",
-    "restart_jobs": "restart",
-    "reset_gpu": "gpu_reset",
-    "reboot_node": "reboot",
-    "scale": "scale",
-}
-
 
 # If no alert is active, an event or a failed test is sufficient evidence for this long (seconds).
 EVIDENCE_HOLDS_FOR = 20.0
@@ -88,8 +79,8 @@ def quarantine(case: Case) -> Verdict:
         guards.not_owned_by_others(facts.quarantine_owner),
         guards.not_owned_by_others(facts.node_quarantine_owner),
     ]
-    if gpu:
-        verdicts.append(guards.cluster_supports("gpu_quarantine", facts.capabilities))
+    action = case.actions.of(Effect.QUARANTINES, case.incident.target.kind)
+    verdicts.append(guards.cluster_supports(action, facts.capabilities))
     if not facts.recently_received:
         # An alert that an earlier process received must be confirmed first.
         verdicts.append(guards.alert_active(facts.evidence))
@@ -103,7 +94,7 @@ def moves_dead_jobs(case: Case) -> Verdict:
     """Check the guards of restarting a dead job elsewhere. No running job is disturbed."""
     return guards.all_of(
         alert_driven_step(case),
-        guards.cluster_supports("restart", case.facts.capabilities),
+        guards.cluster_supports(case.actions.of(Effect.MOVES_JOBS), case.facts.capabilities),
         guards.identified(case.facts.identity),
         guards.alert_active(case.facts.evidence),
     )
@@ -133,7 +124,7 @@ def moves_running_jobs(case: Case) -> Verdict:
     """Check the guards of restarting running jobs elsewhere."""
     whole = case.incident.target.kind is TargetKind.NODE
     return guards.all_of(
-        guards.cluster_supports("restart", case.facts.capabilities),
+        guards.cluster_supports(case.actions.of(Effect.MOVES_JOBS), case.facts.capabilities),
         disruptive_step(case),
         *((reboots(case),) if whole else ()),
         guards.no_shared_stall(case.facts.stops),
@@ -151,24 +142,25 @@ def repairs(case: Case, rung: Rung) -> Verdict:
     """Check the guards of one repair. Rejects a repair that the cluster cannot run or verify."""
     on = plan.repair(case.incident, rung).target
     times = tuple(
-        at for name, target, at in case.facts.attempts if (name, target) == (rung.action, on)
+        at for name, target, at in case.facts.attempts if (name, target) == (rung.action.name, on)
     )
-    needed = [CAPABILITY[rung.action]]
+    needed = [rung.action]
     if on != case.incident.target:
-        needed.append("probe")  # a node is not drained for a repair that cannot be verified
+        # A node is not drained for a repair that cannot be verified.
+        needed.append(case.actions.of(Effect.VERIFIES))
     return guards.all_of(
         *(guards.cluster_supports(one, case.facts.capabilities) for one in needed),
         guards.attempts(times, rung.max_attempts, rung.window, case.now),
         guards.not_paused(case.facts.paused, case.facts.stops),
         guards.cooldown(times, rung.cooldown, case.now),
         disruptive_step(case),
-        *((reboots(case),) if rung.action == "reboot_node" else ()),
+        *((reboots(case),) if rung.action.whole_node else ()),
     )
 
 
 def any_repair_supported(case: Case) -> bool:
     """Return whether the cluster supports at least one repair of the playbook."""
-    return any(CAPABILITY[rung.action] in case.facts.capabilities for rung in case.playbook.ladder)
+    return any(rung.action.supported(case.facts.capabilities) for rung in case.playbook.ladder)
 
 
 def scales_in(case: Case) -> Verdict:
@@ -182,17 +174,17 @@ def scales_in(case: Case) -> Verdict:
     )
 
 
-def needs_facts(step: Step, playbook: Playbook) -> bool:
+def needs_facts(action: ActionSpec, playbook: Playbook) -> bool:
     """Return whether new facts must be gathered right before a step. Other steps start without them."""
-    scales_in = step.action == "scale" and playbook.scale is not None and playbook.scale.step < 0
-    return step.action in plan.DISRUPTIVE or scales_in
+    scales = action.effect is Effect.SCALES
+    return action.disruptive or (scales and playbook.scale is not None and playbook.scale.step < 0)
 
 
 def level_in_force(case: Case, step: Step) -> Verdict:
     """Hold an announced step if the automation level was lowered since. An operator's order needs no level."""
-    if step.id == plan.ORDERED or step.action == "notify":
+    if step.id == plan.ORDERED or step.effect is Effect.NOTIFIES:
         return guards.ALLOWED
-    verdict = guards.level(plan.needed_level(step.action), case.level)
+    verdict = guards.level(case.actions.named(step.action).level, case.level)
     return verdict if verdict.allows else replace(verdict, ruling=Ruling.HOLD)
 
 
@@ -205,15 +197,14 @@ def right_before(case: Case, step: Step) -> Verdict:
 
 
 def _guards_of(case: Case, step: Step) -> Verdict:
-    if step.action == "reboot_node":
-        return guards.all_of(disruptive_step(case), reboots(case))
-    if step.action in plan.REPAIRS:
-        return disruptive_step(case)
-    if step.action == "restart_jobs":
+    if step.effect is Effect.REPAIRS:
+        whole = case.actions.named(step.action).whole_node
+        return guards.all_of(disruptive_step(case), *((reboots(case),) if whole else ()))
+    if step.effect is Effect.MOVES_JOBS:
         seen = {job.job_id: job.running for job in (*case.facts.jobs, *case.facts.node_jobs)}
         running = any(seen.get(job, False) for job in step.jobs)
         return moves_running_jobs(case) if running else moves_dead_jobs(case)
-    if step.action == "scale" and is_scale_in(case):
+    if step.effect is Effect.SCALES and is_scale_in(case):
         return scales_in(case)
     if step.id == plan.ORDERED:
         # A pause does not hold an operator's order.

@@ -493,7 +493,9 @@ def test_playbook_that_is_gone_leaves_the_incident_to_a_person(tmp_path) -> None
 
 
 def test_every_action_of_a_playbook_is_in_the_registry() -> None:
-    assert {rung.action for one in playbooks() for rung in one.ladder} <= set(actions().names())
+    assert {rung.action.name for one in playbooks() for rung in one.ladder} <= set(
+        actions().names()
+    )
 
 
 def test_the_journal_is_read_only_while_no_other_process_can_write_it(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import cast
 
@@ -15,12 +15,14 @@ from fleetmedic.kernel.registry import Registry
 from remediator.actions.base import Action, Observation, Tools
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
+from remediator.core.action import ActionSpec
 from remediator.core.events import Kind
 from remediator.core.guards import ALLOWED, Ruling, Verdict
 from remediator.core.model import Incident, Level, Playbook, Step, StepRun, StepState
 from remediator.core.reasons import Reason
 from remediator.executor import Executor, StepOutcome
 from remediator.senses import Senses
+from tests.unit.remediator.catalogue import ACTIONS
 
 GPU = Target.parse("node1/3")
 HOLD = Verdict(Ruling.HOLD, Reason.ALERT_GONE, "The alert is over.")
@@ -50,7 +52,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 @dataclass
-class Scripted:
+class Scripted(Action):
     """An action whose looks and acts are given in advance; the last look is repeated."""
 
     name: str = "reset_gpu"
@@ -62,6 +64,10 @@ class Scripted:
     acted: int = 0
     inside: int = 0
     most: int = 0
+
+    @property
+    def spec(self) -> ActionSpec:
+        return replace(ACTIONS.named(self.name), disruptive=self.disruptive)
 
     async def observe(self, step: Step, tools: Tools) -> Observation:
         looks = self.after if self.acted else self.before
@@ -108,7 +114,7 @@ class Frame:
     ) -> StepOutcome:
         action = action or self.actions[0].name
         incident = Incident("inc-1", GPU, "gpu-lost", Level.REPAIR, opened=1.0)
-        step = Step(name or action, action, GPU, 1, "op", deadline)
+        step = Step(name or action, action, ACTIONS.named(action).effect, GPU, 1, "op", deadline)
         tools = Tools(
             MemoryCluster(), cast(Senses, None), incident, cast(Playbook, None), self._confirm,
             one_at_a_time=lambda: self.alone,

@@ -15,6 +15,7 @@ from remediator.core.lifecycle import evolve, new_incident
 from remediator.core.model import Incident, IncidentState, Level, Order, Step
 from remediator.core.reasons import Reason
 from remediator.messages import MOST_TARGETS, OCCASIONS, group_body, incident_body
+from tests.unit.remediator.catalogue import ACTIONS
 
 NOW = 1_700_000_000.0  # 22:13:20 UTC
 GPU = Target(TargetKind.GPU, "node2", 3)
@@ -102,7 +103,7 @@ def test_the_refusal_is_not_repeated_if_it_is_the_reason_already() -> None:
 
 def test_a_released_target_is_back_in_service() -> None:
     one = case(state=IncidentState.PROBATION, quarantined=(GPU,))
-    step = plan.new_step(one, "release", 10.0, also=(GPU,))
+    step = plan.new_step(one, ACTIONS.named("release"), 10.0, also=(GPU,))
     one = after(one, step, Kind.STEP_DONE, "gpu/node2/3 takes jobs again.")
     assert said(one, "closed") == (
         "gpu/node2/3 is back in service and healthy; the incident is closed."
@@ -132,7 +133,7 @@ def test_what_a_person_ordered_or_what_is_still_out_is_not_called_healthy(
     one = case(
         state=IncidentState.PROBATION, quarantined=(GPU,), released=None if kept else Order("a", "")
     )
-    step = plan.new_step(one, "release", 10.0, also=() if kept else (GPU,))
+    step = plan.new_step(one, ACTIONS.named("release"), 10.0, also=() if kept else (GPU,))
     one = after(one, step, Kind.STEP_DONE, "Released.")
     assert "healthy" not in said(one, "closed")
 
@@ -140,25 +141,29 @@ def test_what_a_person_ordered_or_what_is_still_out_is_not_called_healthy(
 def test_the_end_of_a_scaling_names_the_size() -> None:
     serve = Target.parse("workload/serve")
     one = case(target=serve, state=IncidentState.REPAIRING, text="The next repair is tried.")
-    step = plan.new_step(one, "scale", 30.0, replicas=3)
+    step = plan.new_step(one, ACTIONS.named("scale"), 30.0, replicas=3)
     one = after(one, step, Kind.STEP_DONE, "serve has 3 of 3 replicas.")
-    again = plan.new_step(one, "scale", 30.0, replicas=4)
+    again = plan.new_step(one, ACTIONS.named("scale"), 30.0, replicas=4)
     one = after(one, again, Kind.STEP_FAILED, "No room for 4 replicas.")
-    one = after(one, plan.notify(one, "limit"), Kind.STEP_DONE, "People are notified.")
+    one = after(one, plan.notify(ACTIONS, one, "limit"), Kind.STEP_DONE, "People are notified.")
     assert said(one, "closed").endswith("the incident is closed. serve has 3 of 3 replicas.")
 
 
 def test_a_failure_names_the_step_that_failed() -> None:
     one = case(state=IncidentState.TRIAGED, text="A case.")
-    one = after(one, plan.quarantine(one), Kind.STEP_FAILED, "The cluster refused: no such node.")
-    one = after(one, plan.new_step(one, "verify", 9.0), Kind.STEP_DONE, "The test passed.")
+    one = after(
+        one, plan.quarantine(ACTIONS, one), Kind.STEP_FAILED, "The cluster refused: no such node."
+    )
+    one = after(
+        one, plan.new_step(one, ACTIONS.named("verify"), 9.0), Kind.STEP_DONE, "The test passed."
+    )
     assert said(one, "failed").endswith("GpuLost. The cluster refused: no such node.")
 
 
 @pytest.mark.parametrize("occasion", ["failed", "limit"])
 def test_an_end_names_the_reason_that_was_announced_with_the_message(occasion: str) -> None:
     one = case(state=IncidentState.TRIAGED, text="A case.")
-    step = plan.notify(one, occasion)
+    step = plan.notify(ACTIONS, one, occasion)
     why = "This cluster cannot quarantine a GPU."
     one = evolve(
         one, events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.UNSUPPORTED, why)

@@ -22,6 +22,7 @@ from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
 from remediator.gauges import HOLDS, MAX_LABEL, MAX_OWNERS
 from remediator.metrics import RemediatorMetrics
+from tests.unit.remediator.catalogue import ACTIONS
 
 NOW = 1_700_000_000.0
 NAME = "remediator_node_reboot_timestamp_seconds"
@@ -31,7 +32,7 @@ def _announce(journal_state: JournalState, target: str, action: str, at: float) 
     opened = events.opened(f"inc-{at:.0f}", Target.parse(target), "x", Level.REPAIR, at, 0, "x")
     one = new_incident(opened)
     journal_state.apply(opened)
-    step = plan.repair(one, Rung(action, 60, 2, 86_400, 600))
+    step = plan.repair(one, Rung(ACTIONS.named(action), 60, 2, 86_400, 600))
     journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, at, Reason.REPAIR_STARTS))
 
 

@@ -16,6 +16,7 @@ from remediator.core.model import Alert, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
 from remediator.core.settle import Settled
 from remediator.notices import group_notice, lane_failed, stray_notice
+from tests.unit.remediator.catalogue import ACTIONS
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
@@ -182,7 +183,7 @@ def test_without_an_incident_or_in_the_middle_of_a_step_nothing_is_moved() -> No
     journal_state = JournalState()
     assert lane_failed(GPU, None, journal_state, "x", NOW) == ()
     one = _open(journal_state)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
     assert lane_failed(GPU, None, journal_state, "x", NOW) == ()
 

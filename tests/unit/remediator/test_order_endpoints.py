@@ -21,6 +21,7 @@ from remediator.order_endpoints import (
     OrderRequest,
     ReleaseRequest,
 )
+from tests.unit.remediator.catalogue import ACTIONS
 
 HEAD = {"Authorization": "Bearer 0123456789abcdef0123"}
 GPU = Target.parse("node1/3")
@@ -53,7 +54,9 @@ def escalated(client: TestClient) -> None:
     """An incident that holds a quarantine, and has come to its end."""
     journal_state = client.app.state.parts.journal_state  # type: ignore[attr-defined]
     write(client, events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
-    step = Step("quarantine", "quarantine_gpu", GPU, 1, "op-1", 10.0)
+    step = Step(
+        "quarantine", "quarantine_gpu", ACTIONS.named("quarantine_gpu").effect, GPU, 1, "op-1", 10.0
+    )
     for kind in (events.Kind.STEP_PREPARED, events.Kind.STEP_DONE):
         one = journal_state.incidents["inc-1"]
         write(client, events.step_event(kind, one, step, 2.0, Reason.STEP_ALLOWED))

@@ -106,7 +106,7 @@ def test_a_silent_exporter_alone_does_not_reboot_a_node() -> None:
 def test_the_shipped_ones_know_only_registered_actions_and_application_faults_only_tell() -> None:
     names = set(actions().names())
     for one in load_library(()):
-        assert {rung.action for rung in one.ladder} <= names
+        assert {rung.action.name for rung in one.ladder} <= names
         if one.fault_class is FaultClass.APPLICATION:
             assert one.notify_only
         if one.notify_only:

@@ -13,6 +13,7 @@ from remediator.core.lifecycle import new_incident
 from remediator.core.model import Alert, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
 from remediator.pools import members, owner_of, pool_view, rehearsed, still_ours
+from tests.unit.remediator.catalogue import ACTIONS
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
@@ -60,7 +61,7 @@ def test_a_node_that_is_out_counts_once_and_not_by_its_gpus() -> None:
 def test_a_nodes_own_gpus_do_not_use_up_the_budget_of_its_quarantine() -> None:
     journal_state = JournalState()
     journal_state.quarantines = [
-        Attempt("quarantine_gpu", Target.parse(name), NOW)
+        Attempt("quarantine_gpu", ACTIONS.named("quarantine_gpu").effect, Target.parse(name), NOW)
         for name in ("node1/3", "node1/4", "node2/1")
     ]
     pool = pool_view((_node("node1", 3, 4), _node("node2", 1)), "default", NODE, journal_state)
@@ -74,7 +75,7 @@ def test_a_quarantine_counts_though_the_clusters_answer_is_older_than_it() -> No
     opened = events.opened("inc-1", Target.parse("node2/0"), "gpu-lost", Level.REPAIR, NOW, 0, "x")
     one = new_incident(opened)
     journal_state.apply(opened)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
     journal_state.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
     assert pool_view((_node("node1"), _node("node2")), "default", GPU, journal_state).gpus_out == 1
@@ -86,7 +87,7 @@ def test_an_announced_quarantine_counts_before_the_cluster_shows_it() -> None:
     opened = events.opened("inc-1", other, "gpu-lost", Level.REPAIR, NOW, 0, "x")
     one = new_incident(opened)
     journal_state.apply(opened)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.QUARANTINED))
     pool = pool_view((_node("node1"), _node("node2")), "default", GPU, journal_state)
     assert (pool.gpus_out, pool.recent) == (1, (NOW,))
@@ -110,7 +111,7 @@ def _incident(
 def _out(journal_state: JournalState, *, dead: bool) -> None:
     """Quarantine OTHER for an incident, by the journal."""
     one = _incident(journal_state)
-    step, prepared = plan.quarantine(one), Kind.STEP_PREPARED
+    step, prepared = plan.quarantine(ACTIONS, one), Kind.STEP_PREPARED
     journal_state.apply(events.step_event(prepared, one, step, NOW, Reason.QUARANTINED, dead=dead))
     journal_state.apply(events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
 

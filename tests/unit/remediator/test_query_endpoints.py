@@ -26,6 +26,7 @@ from remediator.core.model import Alert, IncidentState, Level, Step
 from remediator.core.reasons import Reason
 from remediator.journal import Journal
 from remediator.query_endpoints import QueryEndpoints, as_json, with_present
+from tests.unit.remediator.catalogue import ACTIONS
 
 NODE, GPU, OTHER = (Target.parse(text) for text in ("node1", "node1/3", "node1/4"))
 
@@ -142,7 +143,7 @@ def test_why_of_a_gpu_tells_what_was_decided_in_the_incident_of_its_node(story: 
 def test_what_a_node_incident_decided_about_another_gpu_is_not_told(story: Story) -> None:
     story.open("inc-node", NODE, alert("GpuLost", gpu="3"), alert("GpuHung", gpu="4"))
     node = story.journal_state.incidents["inc-node"]
-    step = Step("release_4", "release", OTHER, 1, "op", 10.0)
+    step = Step("release_4", "release", ACTIONS.named("release").effect, OTHER, 1, "op", 10.0)
     story.write(
         events.step_event(
             Kind.STEP_PREPARED, node, step, story.at(), Reason.STEP_ALLOWED, "Let go."
@@ -181,7 +182,15 @@ def test_why_of_a_gpu_tells_who_took_its_quarantine_over_and_not_that_of_another
     story.open("inc-node", NODE, alert("NodeDown", node="node1"))
     for identity, target in (("inc-3", GPU), ("inc-4", OTHER)):
         story.open(identity, target)
-        step = Step("quarantine", "quarantine_gpu", target, 1, f"op-{identity}", 10.0)
+        step = Step(
+            "quarantine",
+            "quarantine_gpu",
+            ACTIONS.named("quarantine_gpu").effect,
+            target,
+            1,
+            f"op-{identity}",
+            10.0,
+        )
         for kind in (Kind.STEP_PREPARED, Kind.STEP_DONE):
             one = story.journal_state.incidents[identity]
             story.write(events.step_event(kind, one, step, story.at(), Reason.STEP_ALLOWED))
@@ -273,7 +282,16 @@ def test_after_a_hold_the_last_line_is_what_came_after(story: Story) -> None:
 def test_why_of_a_job_tells_the_incident_that_moved_it_and_what_holds_it(story: Story) -> None:
     story.open("inc-1", GPU)
     incident = story.journal_state.incidents["inc-1"]
-    step = Step("restart_jobs", "restart_jobs", GPU, 1, "op", 10.0, ("train-a",))
+    step = Step(
+        "restart_jobs",
+        "restart_jobs",
+        ACTIONS.named("restart_jobs").effect,
+        GPU,
+        1,
+        "op",
+        10.0,
+        ("train-a",),
+    )
     story.write(
         events.step_event(
             Kind.STEP_PREPARED, incident, step, story.at(), Reason.STEP_ALLOWED, "Go."

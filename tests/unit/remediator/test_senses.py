@@ -26,6 +26,7 @@ from remediator.policy import Policy
 from remediator.reported_hardware import ReportedHardware
 from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
 
 NOW = 1_700_000_000.0
@@ -367,7 +368,7 @@ def test_a_new_incident_waits_for_no_prometheus(world: World) -> None:
 def test_a_failed_test_since_the_repair_is_evidence(world: World) -> None:
     world.hear("GpuLost", listed=False, received=NOW - 100)
     one = world.change(state=IncidentState.VERIFYING, repaired_at=NOW - 50)
-    step = plan.new_step(one, "verify", 9.0)
+    step = plan.new_step(one, ACTIONS.named("verify"), 9.0)
     for kind in (Kind.STEP_PREPARED, Kind.STEP_FAILED):
         world.journal_state.apply(
             events.step_event(kind, one, step, NOW - 20, Reason.NOT_HEALED, passed=False)
@@ -751,8 +752,11 @@ def test_a_node_incident_that_is_held_or_over_takes_no_gpu(world: World) -> None
 def test_attempts_before_a_persons_retry_do_not_count(world: World) -> None:
     world.hear("GpuLost")
     world.journal_state.attempts = {
-        GPU: [Attempt("reset_gpu", GPU, NOW - 50), Attempt("reset_gpu", GPU, NOW - 5)],
-        NODE: [Attempt("reboot_node", NODE, NOW - 40)],
+        GPU: [
+            Attempt("reset_gpu", ACTIONS.named("reset_gpu").effect, GPU, NOW - 50),
+            Attempt("reset_gpu", ACTIONS.named("reset_gpu").effect, GPU, NOW - 5),
+        ],
+        NODE: [Attempt("reboot_node", ACTIONS.named("reboot_node").effect, NODE, NOW - 40)],
     }
     expected = {("reset_gpu", GPU, NOW - 50), ("reset_gpu", GPU, NOW - 5), ("reboot_node", NODE, NOW - 40)}  # fmt: skip
     assert set(world.facts().attempts) == expected

@@ -17,6 +17,7 @@ from remediator.core.lifecycle import evolve
 from remediator.core.model import Incident, Level
 from remediator.core.reasons import Reason
 from remediator.executor import StepOutcome, outcome_events
+from tests.unit.remediator.catalogue import ACTIONS
 
 NOW = 1_700_000_000.0
 GPU = Target.parse("node1/3")
@@ -38,7 +39,7 @@ def incident() -> Incident:
 
 def test_the_step_is_over_without_anything_to_wait_for() -> None:
     one = incident()
-    step = plan.notify(one, "opened")
+    step = plan.notify(ACTIONS, one, "opened")
     look = asyncio.run(Notify().observe(step, cast(Tools, _Tools(one))))
     assert (look.over, look.ok) == (True, True)
     assert look.text == "Notification queued: gpu/node1/3 needs attention: A storm in pool rack."
@@ -46,7 +47,7 @@ def test_the_step_is_over_without_anything_to_wait_for() -> None:
 
 def test_a_message_says_that_another_remediator_acts() -> None:
     one = incident()
-    step = plan.notify(one, "opened")
+    step = plan.notify(ACTIONS, one, "opened")
     look = asyncio.run(Notify().observe(step, cast(Tools, _Tools(one, "Another one acts."))))
     _, told = outcome_events(one, step, DONE, NOW, "Another one acts.")
     assert look.text == f"Notification queued: {told.text}"
@@ -55,7 +56,7 @@ def test_a_message_says_that_another_remediator_acts() -> None:
 
 def test_the_message_is_one_append_with_the_steps_end_and_goes_into_the_outbox() -> None:
     one = incident()
-    step = plan.notify(one, "held-storm")
+    step = plan.notify(ACTIONS, one, "held-storm")
     ended, told = outcome_events(one, step, DONE, NOW)
     assert (ended.kind, ended.data["op_id"]) == (Kind.STEP_DONE, step.op_id)
     assert (told.kind, told.incident, told.target) == (Kind.NOTIFIED, "inc-1", "gpu/node1/3")
@@ -71,12 +72,14 @@ def test_the_message_is_one_append_with_the_steps_end_and_goes_into_the_outbox()
 def test_a_step_that_failed_sends_no_message() -> None:
     one = incident()
     failed = replace(DONE, kind=Kind.STEP_FAILED)
-    assert len(outcome_events(one, plan.notify(one, "opened"), failed, NOW)) == 1
+    assert len(outcome_events(one, plan.notify(ACTIONS, one, "opened"), failed, NOW)) == 1
 
 
 def test_a_passed_test_is_noted_and_other_steps_only_end() -> None:
     one = incident()
-    test, verified = outcome_events(one, plan.new_step(one, "verify", 9.0), DONE, NOW)
+    test, verified = outcome_events(
+        one, plan.new_step(one, ACTIONS.named("verify"), 9.0), DONE, NOW
+    )
     assert (test.kind, verified.kind) == (Kind.STEP_DONE, Kind.VERIFIED)
     assert verified.data == {"passed": True}
-    assert len(outcome_events(one, plan.quarantine(one), DONE, NOW)) == 1
+    assert len(outcome_events(one, plan.quarantine(ACTIONS, one), DONE, NOW)) == 1

@@ -32,7 +32,7 @@ def look(target: Target, waited: float) -> Observation:
     incident = Incident("inc-1", target, "x", Level.REPAIR, opened=1.0)
     nothing = cast("type", None)
     tools = Tools(Full(), nothing, incident, nothing, nothing, waited=lambda: waited)
-    step = new_step(incident, "restart_jobs", 60.0, jobs=("train-a",))
+    step = new_step(incident, RestartJobs().spec, 60.0, jobs=("train-a",))
     return asyncio.run(RestartJobs().observe(step, tools))
 
 
@@ -85,7 +85,7 @@ def test_a_moved_job_keeps_clear_of_its_place_and_of_accused_hardware(
     nothing = cast("type", None)
     tools = Tools(cluster, nothing, incident, nothing, nothing)
     accused = tuple(map(Target.parse, also))
-    step = new_step(incident, "restart_jobs", 60.0, jobs=("train-a",), also=accused)
+    step = new_step(incident, RestartJobs().spec, 60.0, jobs=("train-a",), also=accused)
     asyncio.run(RestartJobs().act(step, tools))
     assert cluster.excluded == [tuple(map(Target.parse, expected))]
     assert cluster.always == [target == JOB]

@@ -14,6 +14,7 @@ from remediator.actions.base import Tools
 from remediator.actions.scale import Scale
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.model import Step
+from tests.unit.remediator.catalogue import ACTIONS
 
 SERVE = Target(TargetKind.WORKLOAD, "serve")
 
@@ -36,5 +37,5 @@ class Shown:
 def test_a_scale_out_takes_no_replica_and_a_scale_in_adds_none(step, wanted, over) -> None:
     playbook = SimpleNamespace(scale=SimpleNamespace(step=step))
     tools = cast(Tools, SimpleNamespace(cluster=Shown(wanted), playbook=playbook))
-    scale = Step("scale", "scale", SERVE, 1, "op", 60.0, replicas=3)
+    scale = Step("scale", "scale", ACTIONS.named("scale").effect, SERVE, 1, "op", 60.0, replicas=3)
     assert asyncio.run(Scale().observe(scale, tools)).over is over

@@ -51,7 +51,7 @@ def look(
     senses = cast(Senses, Metrics(metrics, [] if settles is None else settles))
     nothing = cast("type", None)
     tools = Tools(cluster, senses, incident, playbook, nothing, other_signal=lambda: heard)
-    step = new_step(incident, "verify", 5.0, name=name)
+    step = new_step(incident, Verify().spec, 5.0, name=name)
     return asyncio.run(Verify().observe(step, tools))
 
 
@@ -127,7 +127,7 @@ class Watch:
             next(one for one in load_library(()) if one.name == "gpu-lost"), cast("type", None),
             alert_active=lambda: self.accused, watch=watch,
         )  # fmt: skip
-        self.step = new_step(incident, "verify", 5.0, name=WATCH)
+        self.step = new_step(incident, Verify().spec, 5.0, name=WATCH)
 
     def look(self) -> Observation:
         return asyncio.run(self.action.observe(self.step, self.tools))

@@ -10,7 +10,7 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.base import Capability, ClusterError, Unsupported
-from remediator.clusters.memory import Effect, MemoryCluster
+from remediator.clusters.memory import ExecutedOperation, MemoryCluster
 
 GPU = Target.parse("node1/0")
 NODE = Target.parse("node1")
@@ -71,7 +71,7 @@ def test_effects_list_only_what_was_changed(cluster: MemoryCluster) -> None:
             await cluster.quarantine(GPU, op_id=op, owner="me", reason="sick")
 
     asyncio.run(story())
-    assert cluster.effects == (Effect("quarantine", "gpu/node1/0", "a"),)
+    assert cluster.effects == (ExecutedOperation("quarantine", "gpu/node1/0", "a"),)
 
 
 def test_a_quarantine_says_when_it_began(cluster: MemoryCluster) -> None:

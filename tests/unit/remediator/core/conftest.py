@@ -28,6 +28,7 @@ from remediator.core.model import (
     VerifyPlan,
 )
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.examples import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
@@ -41,8 +42,8 @@ def playbook() -> Playbook:
         target=TargetKind.GPU, fault_class=FaultClass.HARDWARE, level=Level.REPAIR,
         quarantine=True, witnesses=2, widen_to="node-down",
         jobs=JobsPlan(True, True, 10.0, 60.0, 2, 3600.0),
-        ladder=(Rung("reset_gpu", 120.0, 2, 86_400.0, 600.0),
-                Rung("reboot_node", 1500.0, 2, 86_400.0, 1800.0)),
+        ladder=(Rung(ACTIONS.named("reset_gpu"), 120.0, 2, 86_400.0, 600.0),
+                Rung(ACTIONS.named("reboot_node"), 1500.0, 2, 86_400.0, 1800.0)),
         verify=VerifyPlan(("probe", "metrics"), 2, 120.0), probation=900.0,
     )  # fmt: skip
 
@@ -113,6 +114,6 @@ def case(playbook: Playbook, facts: Facts) -> Callable[..., Case]:
     ) -> Case:
         if not changes.pop("firing", True):
             changes |= {"evidence": OVER, "alerts_active": False}
-        return Case(one, playbook, replace(facts, **changes), Limits(), now)
+        return Case(one, playbook, replace(facts, **changes), Limits(), now, ACTIONS)
 
     return make

@@ -15,7 +15,7 @@ def as_tuple(decision: Decision) -> tuple[str, object]:
         case Hold(reason, _, _):
             return "hold", reason
         case Rehearse(actions, _):
-            return "would", actions
+            return "would", tuple(action.name for action in actions)
         case Widen():
             return "widen", None
         case _:

@@ -19,6 +19,7 @@ from remediator.core.model import (
     IncidentState,
 )
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.decision_tuples import as_tuple_with_reason
 from tests.unit.remediator.core.examples import GPU, NODE, NOW, RUNNING
 
@@ -99,8 +100,8 @@ TESTED = {"alerts_active": False, "evidence": ACTIVE, "witnesses": frozenset()}
 def _failed_test(incident, case, after, **changes):
     """REPAIRING after a reset in vain: only our own test speaks against the GPU."""
     one = incident(IncidentState.VERIFYING, **changes)
-    one = after(one, plan.new_step(one, "reset_gpu", 1.0))
-    one = after(one, plan.new_step(one, "verify", 1.0), done=False, passed=False)
+    one = after(one, plan.new_step(one, ACTIONS.named("reset_gpu"), 1.0))
+    one = after(one, plan.new_step(one, ACTIONS.named("verify"), 1.0), done=False, passed=False)
     return replace(one, state=IncidentState.REPAIRING, rung=1, since=NOW, mark=len(one.steps))
 
 
@@ -144,7 +145,7 @@ def test_a_node_that_people_keep_is_neither_emptied_nor_rebooted_for_one_gpu(
     ready = incident(IncidentState.REPAIRING, rung=1, quarantined=(GPU, NODE))
     ours = {"node_quarantine_owner": "fleetmedic"}
     assert as_tuple_with_reason(decide(case(ready, **ours, **kept))) == ("hold", reason)
-    step = plan.new_step(ready, "reboot_node", 1.0, on=NODE)
+    step = plan.new_step(ready, ACTIONS.named("reboot_node"), 1.0, on=NODE)
     assert step_guards.right_before(case(ready, **ours, **kept), step).reason is reason
     reset = decide(case(incident(IncidentState.REPAIRING, rung=0), **kept)).step
     assert reset.action == "reset_gpu", "the GPU alone may be repaired"

@@ -28,6 +28,7 @@ from remediator.core.model import (
     Playbook,
 )
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.decision_tuples import as_tuple
 from tests.unit.remediator.core.examples import (
     DEAD,
@@ -113,7 +114,7 @@ def test_decide_answers_every_state_and_view(
     )  # fmt: skip
     held = (GPU, NODE) if rung == 2 else ()
     one = incident(state, rung=min(rung, 1), **({"quarantined": held} if held else {}))
-    decision = decide(made := Case(one, playbook, facts, Limits(), NOW))
+    decision = decide(made := Case(one, playbook, facts, Limits(), NOW, ACTIONS))
     if paused and isinstance(decision, Act):
         assert decision.step.action == "notify"
     if isinstance(decision, Act) and decision.step.action != "notify":
@@ -221,7 +222,7 @@ def test_an_alert_that_is_over_before_anything_was_done_ends_its_incident(
     over = {"firing": False, "quarantine_owner": None}
     one = incident(state)
     assert as_tuple(decide(case(one, **over))) == ("move", IncidentState.SUPPRESSED)
-    told = after(one, plan.notify(one, "held-budget_out"))
+    told = after(one, plan.notify(ACTIONS, one, "held-budget_out"))
     assert as_tuple(decide(case(told, **over))) == ("move", IncidentState.SUPPRESSED)
 
 
@@ -229,7 +230,7 @@ def test_what_was_touched_already_is_not_forgotten_when_its_alert_ends(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.TRIAGED)
-    tried = after(one, plan.quarantine(one), done=False)
+    tried = after(one, plan.quarantine(ACTIONS, one), done=False)
     assert as_tuple(decide(case(tried, firing=False, quarantine_owner=None)))[0] == "act"
     ours = decide(case(one, firing=False, quarantine_owner="fleetmedic"))
     assert as_tuple(ours) == ("act", "quarantine_gpu")
@@ -262,7 +263,7 @@ def test_a_workload_is_scaled_at_level_repair_only_and_a_job_restarted_at_drain(
     assert as_tuple(decide(case(one, **low))) == ("would", ("scale",))
     written = replace(one, rehearsed=True)
     assert as_tuple(decide(case(written, **low))) == ("act", "notify:level")
-    told = after(written, plan.notify(written, "level"))
+    told = after(written, plan.notify(ACTIONS, written, "level"))
     assert as_tuple(decide(case(told, **low))) == ("move", IncidentState.SUPPRESSED)
     job = incident(IncidentState.TRIAGED, TRAIN)
     assert as_tuple(decide(case(job, playbook=JOB, level=Level.DRAIN))) == (

@@ -14,6 +14,7 @@ from remediator.core.facts import Facts, PoolFacts, Stops
 from remediator.core.guards import Limits
 from remediator.core.model import ENDED, IncidentState, Level, Order
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.examples import GPU, NODE, NOW
 
 ORDER = Order("alice", "tested by hand")
@@ -127,7 +128,7 @@ def test_an_order_that_fails_twice_is_a_persons_again(incident, case, after) -> 
 
 def _told(incident, after, **changes):
     one = incident(IncidentState.ESCALATED, **({"quarantined": (GPU, NODE)} | changes))
-    return after(one, plan.notify(one, "escalated"))
+    return after(one, plan.notify(ACTIONS, one, "escalated"))
 
 
 def test_an_escalated_gpu_does_not_keep_its_node_out(incident, case, after) -> None:
@@ -265,13 +266,13 @@ def test_of_other_holds_nobody_is_notified_here(incident, case, changes, decisio
 )
 def test_it_is_said_whatever_the_state(incident, playbook, facts: Facts, after, state) -> None:
     one = incident(state, held=Reason.COOLDOWN, held_text="x", held_since=NOW - 200)
-    one = after(one, plan.notify(one, "opened"))
+    one = after(one, plan.notify(ACTIONS, one, "opened"))
     attempts = (("reset_gpu", GPU, NOW - 1),)
     pinned = replace(facts, attempts=attempts, quarantine_owner="fleetmedic")
     if state is IncidentState.HELD:
         one = replace(one, held=Reason.BUDGET_OUT)
         pinned = replace(facts, pool=PoolFacts(gpus=32, gpus_out=3), quarantine_owner=None)
-    decision = decide(Case(one, playbook, pinned, Limits(), NOW))
+    decision = decide(Case(one, playbook, pinned, Limits(), NOW, ACTIONS))
     assert isinstance(decision, Act)
     assert decision.step.id.startswith("notify:held-")
 

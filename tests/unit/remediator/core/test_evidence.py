@@ -17,6 +17,7 @@ from remediator.core.evidence import (
 )
 from remediator.core.model import IncidentState
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.examples import NOW
 
 SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "alice silenced it", "silence/1")
@@ -116,7 +117,7 @@ def test_a_past_event_does_not_outweigh_the_silence_of_another_alert() -> None:
 
 def _tested(incident, after, *, passed, at=NOW, **changes):
     one = incident(IncidentState.VERIFYING, **changes)
-    step = plan.new_step(one, "verify", 9.0)
+    step = plan.new_step(one, ACTIONS.named("verify"), 9.0)
     return after(one, step, done=passed is True, passed=passed, at=at)
 
 
@@ -138,7 +139,9 @@ def test_a_test_that_passed_or_could_not_tell_is_no_evidence(incident, after) ->
 
 def test_another_step_that_failed_is_no_test(incident, after) -> None:
     one = incident(IncidentState.REPAIRING)
-    failed = after(one, plan.new_step(one, "reset_gpu", 9.0), done=False, passed=False)
+    failed = after(
+        one, plan.new_step(one, ACTIONS.named("reset_gpu"), 9.0), done=False, passed=False
+    )
     assert not evidence.tested_sick(failed)
 
 

@@ -13,11 +13,12 @@ from remediator.core.events import Event, Kind
 from remediator.core.journal_state import KEEP_MESSAGES, Attempt, JournalState, Pause, Pin, Storm
 from remediator.core.model import Incident, IncidentState, Level, Rung, StepState
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.examples import NOW
 
 GPU = Target.parse("node2/3")
 NODE = Target.parse("node2")
-RUNG = Rung("reset_gpu", 60.0, 2, 600.0, 10.0)
+RUNG = Rung(ACTIONS.named("reset_gpu"), 60.0, 2, 600.0, 10.0)
 
 
 def _open(
@@ -49,12 +50,12 @@ def _move(
 
 def test_a_withdrawn_step_is_no_attempt(alert) -> None:
     journal_state = JournalState()
-    step = plan.quarantine(_open(journal_state))
+    step = plan.quarantine(ACTIONS, _open(journal_state))
     _step(journal_state, Kind.STEP_PREPARED, step)
     assert (
         journal_state.attempts[GPU]
         == journal_state.quarantines
-        == [Attempt("quarantine_gpu", GPU, NOW)]
+        == [Attempt("quarantine_gpu", ACTIONS.named("quarantine_gpu").effect, GPU, NOW)]
     )
     _step(journal_state, Kind.STEP_WITHDRAWN, step, NOW + 1)
     assert (journal_state.attempts[GPU], journal_state.quarantines) == ([], [])
@@ -65,7 +66,7 @@ def test_a_withdrawn_step_is_no_attempt(alert) -> None:
         None,
         1,
     )
-    assert plan.quarantine(one).op_id != step.op_id, "an operation is never used twice"
+    assert plan.quarantine(ACTIONS, one).op_id != step.op_id, "an operation is never used twice"
 
 
 def test_only_the_withdrawn_attempt_is_forgotten() -> None:
@@ -77,12 +78,14 @@ def test_only_the_withdrawn_attempt_is_forgotten() -> None:
     second = plan.repair(journal_state.incidents["inc-1"], RUNG)
     _step(journal_state, Kind.STEP_PREPARED, second, NOW + 10)
     _step(journal_state, Kind.STEP_WITHDRAWN, second, NOW + 11)
-    assert journal_state.attempts[GPU] == [Attempt("reset_gpu", GPU, NOW)]
+    assert journal_state.attempts[GPU] == [
+        Attempt("reset_gpu", ACTIONS.named("reset_gpu").effect, GPU, NOW)
+    ]
 
 
 def test_a_failed_step_remains_an_attempt() -> None:
     journal_state = JournalState()
-    step = plan.quarantine(_open(journal_state))
+    step = plan.quarantine(ACTIONS, _open(journal_state))
     _step(journal_state, Kind.STEP_PREPARED, step)
     _step(journal_state, Kind.STEP_FAILED, step)
     assert len(journal_state.attempts[GPU]) == len(journal_state.quarantines) == 1
@@ -90,16 +93,18 @@ def test_a_failed_step_remains_an_attempt() -> None:
 
 def test_what_was_dead_when_it_was_quarantined_is_remembered() -> None:
     journal_state = JournalState()
-    step = plan.quarantine(_open(journal_state))
+    step = plan.quarantine(ACTIONS, _open(journal_state))
     _step(journal_state, Kind.STEP_PREPARED, step, dead=True)
-    assert journal_state.quarantines == [Attempt("quarantine_gpu", GPU, NOW, dead=True)]
+    assert journal_state.quarantines == [
+        Attempt("quarantine_gpu", ACTIONS.named("quarantine_gpu").effect, GPU, NOW, dead=True)
+    ]
     assert journal_state.incidents["inc-1"].dead
 
 
 def test_a_retry_by_a_person_starts_again_and_earlier_steps_do_not_count() -> None:
     journal_state = JournalState()
     one = _open(journal_state)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     _step(journal_state, Kind.STEP_PREPARED, step)
     _step(journal_state, Kind.STEP_DONE, step)
     _move(journal_state, IncidentState.TRIAGED, Reason.ROUTED)
@@ -133,14 +138,14 @@ def test_a_hold_is_counted_from_its_first_moment_and_a_message_does_not_end_it()
     one = hold(Reason.BUDGET_OUT, NOW + 50, "4 of 32")
     assert (one.held_since, one.held_text) == (NOW, "4 of 32")
     assert one.current_reason == (Reason.BUDGET_OUT, "4 of 32")
-    told = plan.notify(one, "held-budget_out")
+    told = plan.notify(ACTIONS, one, "held-budget_out")
     _step(journal_state, Kind.STEP_PREPARED, told, NOW + 60)
     _step(journal_state, Kind.STEP_DONE, told, NOW + 60)
     assert journal_state.incidents["inc-1"].held_since == NOW
     # A guard that takes over from another begins no new wait.
     one = hold(Reason.STORM, NOW + 70, "a storm")
     assert (one.held, one.held_since) == (Reason.STORM, NOW)
-    _step(journal_state, Kind.STEP_PREPARED, plan.quarantine(one), NOW + 80)
+    _step(journal_state, Kind.STEP_PREPARED, plan.quarantine(ACTIONS, one), NOW + 80)
     one = journal_state.incidents["inc-1"]
     assert (one.held, one.held_text, one.held_since) == (None, "", None)
     assert one.current_reason == (one.reason, one.text)
@@ -352,7 +357,7 @@ def test_storms_and_pauses_begin_and_end() -> None:
 
 def _closed_and_kept(journal_state: JournalState) -> None:
     one = _open(journal_state)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     _step(journal_state, Kind.STEP_PREPARED, step)
     _step(journal_state, Kind.STEP_DONE, step)
     _move(
@@ -378,7 +383,7 @@ def test_what_is_quarantined_anew_is_no_longer_a_persons() -> None:
     journal_state = JournalState()
     _closed_and_kept(journal_state)
     other = _open(journal_state, identity="inc-2")
-    step = plan.quarantine(other)
+    step = plan.quarantine(ACTIONS, other)
     journal_state.apply(
         events.step_event(Kind.STEP_PREPARED, other, step, NOW + 3, Reason.QUARANTINED)
     )
@@ -497,7 +502,7 @@ def _any(
     if one is None:
         return None
     action = ("reset_gpu", "quarantine_gpu", "release", "verify")[more % 4]
-    step = plan.new_step(one, action, 1.0, also=(target,))
+    step = plan.new_step(one, ACTIONS.named(action), 1.0, also=(target,))
     step = one.prepared.step if one.prepared else step
     kinds = {
         "prepare": Kind.STEP_PREPARED, "dead": Kind.STEP_PREPARED, "done": Kind.STEP_DONE,

@@ -12,6 +12,7 @@ from remediator.core.events import Event, Kind
 from remediator.core.lifecycle import TRANSITIONS, IllegalTransition, evolve
 from remediator.core.model import ENDED, IncidentState, Level
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.examples import NOW
 
 
@@ -51,13 +52,13 @@ def test_a_move_follows_the_table_or_changes_nothing(incident, state, to) -> Non
 
 def test_a_second_step_waits_for_the_outcome_of_the_first(incident) -> None:
     one = incident(IncidentState.TRIAGED)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     one = evolve(one, events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
     with pytest.raises(IllegalTransition):
         evolve(
             one,
             events.step_event(
-                Kind.STEP_PREPARED, one, plan.notify(one, "x"), NOW, Reason.STEP_ALLOWED
+                Kind.STEP_PREPARED, one, plan.notify(ACTIONS, one, "x"), NOW, Reason.STEP_ALLOWED
             ),
         )
 
@@ -67,31 +68,37 @@ def test_an_outcome_needs_its_announcement(incident) -> None:
     with pytest.raises(IllegalTransition):
         evolve(
             one,
-            events.step_event(Kind.STEP_DONE, one, plan.quarantine(one), NOW, Reason.EFFECT_SEEN),
+            events.step_event(
+                Kind.STEP_DONE, one, plan.quarantine(ACTIONS, one), NOW, Reason.EFFECT_SEEN
+            ),
         )
 
 
 def test_steps_leave_their_mark_on_the_incident(incident, after) -> None:
-    one = after(incident(IncidentState.TRIAGED), plan.quarantine(incident(IncidentState.TRIAGED)))
+    one = after(
+        incident(IncidentState.TRIAGED), plan.quarantine(ACTIONS, incident(IncidentState.TRIAGED))
+    )
     assert one.quarantined == (one.target,)
-    repaired = after(one, plan.new_step(one, "reset_gpu", 1.0), at=NOW + 5)
+    repaired = after(one, plan.new_step(one, ACTIONS.named("reset_gpu"), 1.0), at=NOW + 5)
     assert repaired.repaired_at == NOW + 5
-    released = after(repaired, plan.new_step(repaired, "release", 1.0, also=one.quarantined))
+    released = after(
+        repaired, plan.new_step(repaired, ACTIONS.named("release"), 1.0, also=one.quarantined)
+    )
     assert released.quarantined == ()
     late = replace(repaired, quarantined=(one.target, Target.parse("node2/7")))
-    step = plan.new_step(late, "release", 1.0, also=one.quarantined)
+    step = plan.new_step(late, ACTIONS.named("release"), 1.0, also=one.quarantined)
     assert after(late, step).quarantined == (Target.parse("node2/7"),)
 
 
 def test_a_target_that_is_quarantined_again_is_released_once(incident, after) -> None:
     one = incident(IncidentState.QUARANTINED)
-    assert after(one, plan.quarantine(one)).quarantined == (one.target,)
+    assert after(one, plan.quarantine(ACTIONS, one)).quarantined == (one.target,)
 
 
 def test_the_first_passed_test_dates_the_repair_and_later_ones_do_not(incident, after) -> None:
     one = incident(IncidentState.VERIFYING)
-    first = after(one, plan.new_step(one, "verify", 1.0), at=NOW + 5)
-    again = after(first, plan.new_step(first, "verify", 1.0), at=NOW + 9)
+    first = after(one, plan.new_step(one, ACTIONS.named("verify"), 1.0), at=NOW + 5)
+    again = after(first, plan.new_step(first, ACTIONS.named("verify"), 1.0), at=NOW + 9)
     assert (first.repaired_at, again.repaired_at) == (NOW + 5, NOW + 5)
 
 
@@ -104,9 +111,11 @@ def test_another_incidents_event_changes_nothing(incident) -> None:
 
 def test_an_outcome_of_another_operation_ends_no_step(incident) -> None:
     one = incident(IncidentState.TRIAGED)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     one = evolve(one, events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
-    other = events.step_event(Kind.STEP_DONE, one, plan.notify(one, "x"), NOW, Reason.EFFECT_SEEN)
+    other = events.step_event(
+        Kind.STEP_DONE, one, plan.notify(ACTIONS, one, "x"), NOW, Reason.EFFECT_SEEN
+    )
     with pytest.raises(IllegalTransition, match="not prepared"):
         evolve(one, other)
 
@@ -126,18 +135,18 @@ def test_a_move_without_a_reason_keeps_the_one_before(incident) -> None:
 
 def test_what_was_dead_when_it_was_quarantined_stays_so_for_later_steps(incident) -> None:
     one = incident(IncidentState.TRIAGED)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     prepared = Kind.STEP_PREPARED
     one = evolve(one, events.step_event(prepared, one, step, NOW, Reason.QUARANTINED, dead=True))
     assert one.dead
     one = evolve(one, events.step_event(Kind.STEP_DONE, one, step, NOW, Reason.EFFECT_SEEN))
-    later = plan.notify(one, "x")
+    later = plan.notify(ACTIONS, one, "x")
     assert evolve(one, events.step_event(prepared, one, later, NOW, Reason.STEP_ALLOWED)).dead
 
 
 def test_a_retry_begins_at_the_first_rung_and_is_rehearsed_anew(incident, after) -> None:
     one = replace(incident(IncidentState.ESCALATED), rung=2, rehearsed=True)
-    one = after(one, plan.notify(one, "escalated"))
+    one = after(one, plan.notify(ACTIONS, one, "escalated"))
     retried = evolve(one, events.moved(one, IncidentState.TRIAGED, NOW + 7, Reason.RETRIED))
     assert (retried.rung, retried.rehearsed) == (0, False)
     assert (retried.base, retried.retried_at) == (1, NOW + 7)
@@ -145,14 +154,16 @@ def test_a_retry_begins_at_the_first_rung_and_is_rehearsed_anew(incident, after)
 
 def test_the_same_attempt_has_the_same_operation_and_the_next_another(incident, after) -> None:
     one = incident(IncidentState.TRIAGED)
-    first = plan.quarantine(one)
-    assert first == plan.quarantine(one)
-    assert first.op_id != plan.quarantine(after(one, first, done=False)).op_id
+    first = plan.quarantine(ACTIONS, one)
+    assert first == plan.quarantine(ACTIONS, one)
+    assert first.op_id != plan.quarantine(ACTIONS, after(one, first, done=False)).op_id
 
 
 def test_a_prepared_step_survives_the_journal(incident) -> None:
     one = incident(IncidentState.DRAINING)
-    step = plan.new_step(one, "restart_jobs", 60.0, jobs=("a", "b"), also=(one.target,), replicas=3)
+    step = plan.new_step(
+        one, ACTIONS.named("restart_jobs"), 60.0, jobs=("a", "b"), also=(one.target,), replicas=3
+    )
     event = events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.MOVING_JOBS)
     assert step == events.step_of(event.data)
 
@@ -184,7 +195,7 @@ def test_evolve_answers_every_event_with_an_incident_or_one_error(
 
 def _event(kind: Kind, one, random) -> Event:
     step = plan.new_step(
-        one, random.choice(["reset_gpu", "verify", "release", "quarantine_gpu"]), 1.0
+        one, ACTIONS.named(random.choice(["reset_gpu", "verify", "release", "quarantine_gpu"])), 1.0
     )
     if one.prepared is not None and random.random() < 0.7:
         step = one.prepared.step

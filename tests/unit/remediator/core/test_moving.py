@@ -19,6 +19,7 @@ from remediator.core.model import (
     Level,
 )
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.decision_tuples import as_tuple, as_tuple_with_reason
 from tests.unit.remediator.core.examples import DEAD, FEW, GPU, JOB, NODE, NOW, OURS, RUNNING, TRAIN
 
@@ -94,7 +95,7 @@ def test_an_alert_that_is_over_leads_to_a_test_and_moves_nothing(
     incident, case, after, state, jobs
 ) -> None:
     one = incident(state)
-    one = after(one, plan.notify(one, "opened"))
+    one = after(one, plan.notify(ACTIONS, one, "opened"))
     decision = decide(case(one, jobs=jobs, firing=False))
     assert as_tuple_with_reason(decision) == ("move", (IncidentState.VERIFYING, Reason.ALERT_GONE))
 
@@ -137,7 +138,7 @@ def test_a_past_event_moves_no_running_job_when_no_alert_is_active(
 
 def test_a_move_that_has_begun_is_ended_though_its_event_grows_old(incident, case, after) -> None:
     one = incident(IncidentState.DRAINING)
-    begun = after(one, plan.new_step(one, "restart_jobs", 1.0, jobs=("train-b",)))
+    begun = after(one, plan.new_step(one, ACTIONS.named("restart_jobs"), 1.0, jobs=("train-b",)))
     old = {"evidence": ACTIVE, "event_at": NOW - 600, "alerts_active": False}
     assert isinstance(decide(case(begun, jobs=RUNNING, **old)), Act | Move)
     assert as_tuple_with_reason(decide(case(begun, jobs=RUNNING, **old))) != (
@@ -192,7 +193,7 @@ def test_a_job_that_started_running_meanwhile_is_asked_for_a_checkpoint_first(
     one = incident(IncidentState.DRAINING)
     decision = decide(case(one, jobs=RUNNING))
     assert as_tuple_with_reason(decision) == ("move", (IncidentState.CHECKPOINTING, Reason.SAVING))
-    signalled = after(one, plan.new_step(one, "signal_checkpoint", 9.0))
+    signalled = after(one, plan.new_step(one, ACTIONS.named("signal_checkpoint"), 9.0))
     assert as_tuple_with_reason(decide(case(signalled, jobs=RUNNING))) == ("act", "restart_jobs")
 
 
@@ -266,7 +267,7 @@ def test_a_moved_job_keeps_off_hardware_that_alerts_accuse(incident, case) -> No
 def test_jobs_are_moved_four_times_at_most(incident, case, after, runs, expected) -> None:
     one = incident(IncidentState.DRAINING)
     for _ in range(runs):
-        one = after(one, plan.new_step(one, "restart_jobs", 9.0, jobs=("other",)))
+        one = after(one, plan.new_step(one, ACTIONS.named("restart_jobs"), 9.0, jobs=("other",)))
     said = decide(case(one, jobs=DEAD))
     assert as_tuple_with_reason(said)[0] == expected
     assert expected == "act" or said.reason is Reason.JOB_STUCK

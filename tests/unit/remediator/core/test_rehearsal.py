@@ -30,7 +30,8 @@ SCALE_IN = Playbook(
 
 
 def _said(would: Rehearse) -> dict[str, str]:
-    return dict(zip(would.actions, would.texts, strict=True))
+    names = (action.name for action in would.actions)
+    return dict(zip(names, would.texts, strict=True))
 
 
 def test_the_whole_plan_is_said_with_its_target(incident, case) -> None:
@@ -81,8 +82,8 @@ def test_without_a_job_there_is_none_to_restart(incident, case) -> None:
 
 def test_only_what_the_playbooks_own_level_allows_would_be_done(incident, case, playbook) -> None:
     variant = replace(playbook, level=Level.DRAIN)
-    said = rehearse(case(incident(), playbook=variant)).actions
-    assert said == ("quarantine_gpu", "signal_checkpoint", "restart_jobs", "notify")
+    would = rehearse(case(incident(), playbook=variant))
+    assert tuple(_said(would)) == ("quarantine_gpu", "signal_checkpoint", "restart_jobs", "notify")
 
 
 def test_taking_replicas_away_would_wait_for_the_watchdog_and_adding_would_not(
@@ -118,7 +119,7 @@ def test_where_a_gpu_cannot_be_quarantined_a_person_would_be_notified_and_why(
     incident, case
 ) -> None:
     would = _observed(case, incident(), {"capabilities": EVERYTHING - {"gpu_quarantine"}})
-    assert (would.actions, would.reason) == (("notify",), Reason.UNSUPPORTED)
+    assert (tuple(_said(would)), would.reason) == (("notify",), Reason.UNSUPPORTED)
     assert (
         "The remediator would take no action on gpu/node2/3. This cluster lacks" in would.texts[0]
     )

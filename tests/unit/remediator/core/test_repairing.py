@@ -18,18 +18,19 @@ from remediator.core.model import (
     Level,
 )
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.decision_tuples import as_tuple, as_tuple_with_reason
 from tests.unit.remediator.core.examples import FEW, GPU, NODE, NOW, OURS, TRAIN
 
 
 def _emptied(incident, after, **changes):
     one = incident(IncidentState.JOBS_MOVED, **changes)
-    return after(one, plan.notify(one, "opened"))
+    return after(one, plan.notify(ACTIONS, one, "opened"))
 
 
 def _moved(incident, after):
     one = incident(IncidentState.JOBS_MOVED)
-    return after(one, plan.notify(one, "opened"))
+    return after(one, plan.notify(ACTIONS, one, "opened"))
 
 
 @pytest.mark.parametrize(
@@ -97,12 +98,12 @@ def test_a_repair_that_does_not_heal_goes_to_the_next_rung_then_to_a_person(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.VERIFYING)
-    reset = plan.new_step(one, "reset_gpu", 1.0)
+    reset = plan.new_step(one, ACTIONS.named("reset_gpu"), 1.0)
     one = replace(after(one, reset), mark=1)
     failed = after(one, decide(case(one)).step, done=False, passed=False)
     following = decide(case(failed))
     assert (following.state, following.rung) == (IncidentState.REPAIRING, 1)
-    rebooted = after(failed, plan.new_step(failed, "reboot_node", 1.0, on=NODE))
+    rebooted = after(failed, plan.new_step(failed, ACTIONS.named("reboot_node"), 1.0, on=NODE))
     last = decide(case(replace(rebooted, rung=1)))
     assert (last.state, last.reason) == (IncidentState.ESCALATED, Reason.LADDER_EXHAUSTED)
 
@@ -231,7 +232,7 @@ def test_what_waited_for_five_minutes_is_tested_first_while_nothing_was_done(
     assert as_tuple_with_reason(decide(case(one))) == expected
     begun = after(
         incident(IncidentState.REPAIRING, since=NOW - seconds, rung=1),
-        plan.quarantine(incident(IncidentState.REPAIRING), NODE),
+        plan.quarantine(ACTIONS, incident(IncidentState.REPAIRING), NODE),
     )
     assert as_tuple_with_reason(decide(case(begun, **OURS))) == ("act", "reboot_node")
 
@@ -336,14 +337,14 @@ def test_a_withdrawn_step_and_the_notice_of_the_hold_hide_no_stale_evidence(
     incident, case, after
 ) -> None:
     one = incident(IncidentState.REPAIRING, since=NOW - 301, mark=0)
-    step = plan.new_step(one, "reset_gpu", 1.0)
+    step = plan.new_step(one, ACTIONS.named("reset_gpu"), 1.0)
     prepared = evolve(
         one, events.step_event(Kind.STEP_PREPARED, one, step, NOW - 300, Reason.STEP_ALLOWED)
     )
     withdrawn = evolve(
         prepared, events.step_event(Kind.STEP_WITHDRAWN, prepared, step, NOW - 299, Reason.STORM)
     )
-    told = after(withdrawn, plan.notify(withdrawn, "held-storm"))
+    told = after(withdrawn, plan.notify(ACTIONS, withdrawn, "held-storm"))
     assert as_tuple_with_reason(decide(case(told))) == (
         "move",
         (IncidentState.VERIFYING, Reason.HELD_LONG),

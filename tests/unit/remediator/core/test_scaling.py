@@ -25,6 +25,7 @@ from remediator.core.model import (
     VerifyPlan,
 )
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.decision_tuples import as_tuple, as_tuple_with_reason
 from tests.unit.remediator.core.examples import NOW, SCALE, SERVE
 
@@ -118,9 +119,9 @@ def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(
     failed = after(one, step, done=False, text="quota")
     assert as_tuple_with_reason(decide(case(failed, **queue))) == ("act", "notify:failed")
     for _ in range(3):
-        one = after(one, plan.new_step(one, "scale", 9.0, replicas=3))
+        one = after(one, plan.new_step(one, ACTIONS.named("scale"), 9.0, replicas=3))
     assert as_tuple_with_reason(decide(case(one, **queue))) == ("act", "notify:closed")
-    told = after(one, plan.notify(one, "closed"))
+    told = after(one, plan.notify(ACTIONS, one, "closed"))
     assert as_tuple_with_reason(decide(case(told, **queue))) == (
         "move",
         (IncidentState.CLOSED, Reason.RESCALED),

@@ -22,6 +22,7 @@ from remediator.core.settle import (
     unattended,
     widen,
 )
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.examples import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
@@ -135,7 +136,7 @@ def test_an_alert_that_comes_while_the_cure_is_told_opens_an_incident_of_its_own
     _receive(journal_state, alert(), GPU, playbook)
     one = journal_state.incident_on(GPU)
     done = replace(one, state=IncidentState.PROBATION, repaired_at=NOW + 20, quarantined=(GPU,))
-    step = plan.new_step(done, "release", 1.0, also=(GPU,))
+    step = plan.new_step(done, ACTIONS.named("release"), 1.0, also=(GPU,))
     journal_state.incidents[one.id] = after(done, step, at=NOW + 50)
     old = _receive(journal_state, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60)
     assert _kinds(old) == [Kind.ALERT_ABSORBED]
@@ -225,7 +226,7 @@ def test_an_incident_in_the_middle_of_a_step_is_handed_over_after_it(alert, play
     journal_state = JournalState()
     _receive(journal_state, alert(), GPU, playbook)
     one = journal_state.incident_on(GPU)
-    step = plan.quarantine(one)
+    step = plan.quarantine(ACTIONS, one)
     journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.STEP_ALLOWED))
     node = Target(TargetKind.NODE, "node2")
     _receive(journal_state, alert("NodeDown"), node, NODE_DOWN)
@@ -376,7 +377,7 @@ def test_a_wait_and_a_move_and_a_widening_say_what_comes_next(incident, case, af
     moves = settle(case(incident(IncidentState.QUARANTINED)))
     assert (_kinds(moves.events), moves.again) == ([Kind.STATE_CHANGED], True)
     one = incident(IncidentState.JOBS_MOVED)
-    one = after(one, plan.notify(one, "opened"))
+    one = after(one, plan.notify(ACTIONS, one, "opened"))
     widens = settle(case(one, siblings=1))
     assert (widens.events, widens.widen is not None, widens.again) == ((), True, False)
 

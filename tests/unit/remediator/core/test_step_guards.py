@@ -34,6 +34,7 @@ from remediator.core.model import (
     Step,
 )
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.examples import GPU, NODE, NOW, SERVE
 
 RUNNING, DEAD = (TargetJob("train-a", True),), (TargetJob("train-a", False),)
@@ -95,7 +96,7 @@ TABLE = [(step, stop) for step, stops in STOPS_OF.items() for stop in stops]
 
 
 def _step(action: str, on: Target = GPU, jobs: tuple[str, ...] = ()) -> Step:
-    return Step(action, action, on, 1, "op", 60.0, jobs)
+    return Step(action, action, ACTIONS.named(action).effect, on, 1, "op", 60.0, jobs)
 
 
 STEPS: dict[str, tuple[Step, dict[str, Any]]] = {
@@ -177,17 +178,17 @@ def test_facts_are_gathered_right_before_what_is_disruptive_and_nothing_else(
     step, _ = STEPS[name]
     variant = SCALE_IN if name == "scale in" else playbook
     disruptive = name not in ("quarantine", "release", "verify")
-    assert step_guards.needs_facts(step, variant) is disruptive
+    assert step_guards.needs_facts(ACTIONS.named(step.action), variant) is disruptive
     assert not step_guards.needs_facts(
-        _step("scale", SERVE), replace(SCALE_IN, scale=ScalePlan(1, 4.0, 1.0, 1))
+        ACTIONS.named("scale"), replace(SCALE_IN, scale=ScalePlan(1, 4.0, 1.0, 1))
     )
 
 
 def test_only_the_step_that_takes_replicas_away_needs_fresh_facts(playbook) -> None:
-    scale = _step("scale", SERVE)
+    scale = ACTIONS.named("scale")
     assert step_guards.needs_facts(scale, SCALE_IN)
     assert not step_guards.needs_facts(scale, playbook), "a playbook that scales nothing"
-    assert not step_guards.needs_facts(_step("notify", SERVE), SCALE_IN)
+    assert not step_guards.needs_facts(ACTIONS.named("notify"), SCALE_IN)
     assert not step_guards.needs_facts(scale, replace(SCALE_IN, scale=ScalePlan(0, 4.0, 60.0, 3)))
 
 
@@ -226,7 +227,7 @@ def _next(case, incident, after, step: str, **changes: Any):
         return decide(case(one, **(out | changes)))
     jobs = {"jobs": RUNNING if step == "move running" else DEAD}
     one = incident(IncidentState.DRAINING)
-    signal = plan.new_step(one, "signal_checkpoint", 1.0)
+    signal = plan.new_step(one, ACTIONS.named("signal_checkpoint"), 1.0)
     return decide(case(after(one, signal), **(jobs | changes)))
 
 
@@ -433,6 +434,6 @@ def test_one_stop_more_never_turns_a_no_into_a_yes(case, incident, some, more, j
 
 def test_the_limits_of_a_gate_are_those_given(incident, playbook, facts) -> None:
     one = incident(IncidentState.REPAIRING)
-    waits = Case(one, playbook, facts, Limits(hold=61.0), NOW)
+    waits = Case(one, playbook, facts, Limits(hold=61.0), NOW, ACTIONS)
     assert not step_guards.disruptive_step(waits).allows
     assert step_guards.disruptive_step(replace(waits, limits=Limits(hold=60.0))).allows

@@ -10,6 +10,7 @@ from remediator.core.decide import decide
 from remediator.core.decision import Wait
 from remediator.core.model import IncidentState
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.examples import NOW
 
 GPU = Target(TargetKind.GPU, "node2", 3)
@@ -24,8 +25,10 @@ def _escalated(incident, after, reason: Reason, repaired_at: float | None, tests
         quarantined=(GPU,),
     )
     for _ in range(tests):
-        one = after(one, plan.new_step(one, "verify", 60.0), done=False, text="no samples")
-    return after(one, plan.notify(one, "escalated"))
+        one = after(
+            one, plan.new_step(one, ACTIONS.named("verify"), 60.0), done=False, text="no samples"
+        )
+    return after(one, plan.notify(ACTIONS, one, "escalated"))
 
 
 @pytest.mark.parametrize("repaired_at", [None, NOW - 600])

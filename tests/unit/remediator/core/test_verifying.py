@@ -20,6 +20,7 @@ from remediator.core.model import (
     Level,
 )
 from remediator.core.reasons import Reason
+from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.core.decision_tuples import as_tuple, as_tuple_with_reason
 from tests.unit.remediator.core.examples import GPU, NODE, NOW, RUNNING
 
@@ -195,7 +196,7 @@ def test_an_incident_has_ten_tests_of_any_kind_at_most(incident, case, after, te
     one = incident(IncidentState.VERIFYING)
     for number in range(tests):
         name = ("verify", plan.WATCH, plan.OPINION)[number % 3]
-        one = after(one, plan.new_step(one, "verify", 9.0, name=name), passed=True)
+        one = after(one, plan.new_step(one, ACTIONS.named("verify"), 9.0, name=name), passed=True)
     one = replace(one, mark=len(one.steps))
     decision = decide(case(one))
     tenth = ("move", (IncidentState.ESCALATED, Reason.TESTED_OFTEN))
