@@ -118,7 +118,7 @@ def _lasting(site: Site, truth: Truth) -> list[tuple[str, str]]:
     for target in map(str, quarantines(site)):
         node = f"node/{Target.parse(target).name}"
         # the incident of a node holds the GPUs of its absorbed incidents
-        about = target if state.get(target) else node
+        about = node if state.get(target) in (None, "CLOSED", "SUPPRESSED", "FAILED") else target
         now = state.get(about) or "without an incident"
         ended = now in ("CLOSED", "SUPPRESSED", "FAILED")
         if now == "PROBATION" or (

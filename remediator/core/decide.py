@@ -161,6 +161,9 @@ def _quarantine(case: Case) -> Decision:
     if not case.facts.firing and case.incident.quarantined:
         # The quarantines come from the node's GPUs; the alerts ended before the node was quarantined.
         return Move(IncidentState.VERIFYING, Reason.ALERT_GONE)
+    if not verdict.allows and case.incident.quarantined and step_guards.evidence_is_stale(case):
+        # Only past events speak against GPUs that it took over, and the hold may last for hours.
+        return Move(IncidentState.VERIFYING, Reason.HELD_LONG)
     if not verdict.allows:
         return held(verdict)
     jobs = tuple(job.job_id for job in case.facts.jobs)

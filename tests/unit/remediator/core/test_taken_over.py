@@ -9,10 +9,11 @@ import pytest
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import plan
 from remediator.core.decide import decide
-from remediator.core.decision import Act, Move
-from remediator.core.facts import PoolFacts
+from remediator.core.decision import Act, Hold, Move
+from remediator.core.facts import PoolFacts, Stops
 from remediator.core.model import IncidentState
 from remediator.core.reasons import Reason
+from tests.unit.remediator.core.examples import NOW
 
 NODE = Target(TargetKind.NODE, "node2")
 GPU = Target(TargetKind.GPU, "node2", 3)
@@ -35,6 +36,22 @@ def test_the_quarantines_that_it_took_over_end_though_the_budget_is_spent(
     held = decide(case(replace(one, state=state), **facts))
     assert isinstance(held, Move)
     assert held.state in (IncidentState.TRIAGED, IncidentState.VERIFYING)
+
+
+def test_they_end_during_a_persons_release_of_the_node_when_only_past_events_are_left(
+    incident, case
+) -> None:
+    one = _node(incident, IncidentState.TRIAGED)
+    pinned = Stops(pinned="Bob returned node2 to service.", pinned_until=NOW + 9000)
+    facts = {"quarantine_owner": None, "kept": (GPU,), "stops": pinned, "alerts_active": False}
+    past = decide(case(one, event_at=NOW - 60, **facts))
+    assert isinstance(past, Move)
+    assert (past.state, past.reason) == (IncidentState.VERIFYING, Reason.HELD_LONG)
+    assert isinstance(decide(case(one, event_at=NOW - 5, **facts)), Hold), "a fresh event"
+    firing = facts | {"alerts_active": True}
+    assert isinstance(decide(case(one, event_at=NOW - 60, **firing)), Hold)
+    alone = replace(one, quarantined=())
+    assert isinstance(decide(case(alone, event_at=NOW - 60, **facts)), Hold)
 
 
 def test_a_node_that_jobs_may_come_to_is_watched_and_not_tested_under_load(incident, case) -> None:
