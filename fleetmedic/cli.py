@@ -184,8 +184,10 @@ def main() -> None:
     A UserError is printed to stderr without a traceback; the exit code is 2. Any other error is
     printed the same way; the exit code is 1. FLEETMEDIC_DEBUG=1 shows the traceback.
     """
+    if sys.stdout is None:  # closed by the caller, as with `>&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the process ends
     try:
-        result = cli.main(standalone_mode=False, prog_name="fleetmedic")
+        result = _run()
         sys.exit(result if isinstance(result, int) else 0)
     except click.Abort:
         click.echo("fleetmedic: stopped.", err=True)
@@ -212,6 +214,17 @@ def main() -> None:
             err=True,
         )
         sys.exit(1)
+
+
+def _run() -> object:
+    """Run the command. Raises BrokenPipeError if the reader of the output has gone."""
+    output = sys.stdout
+    try:
+        return cli.main(standalone_mode=False, prog_name="fleetmedic")
+    except SystemExit:
+        if sys.stdout is not output:  # click replaces a closed pipe, and exits with code 1
+            raise BrokenPipeError from None
+        raise
 
 
 if __name__ == "__main__":

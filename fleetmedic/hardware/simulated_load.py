@@ -10,11 +10,24 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 from fleetmedic.hardware.workload import GpuGroup, GpuLostError
 
 STEP_SECONDS = 0.5
+_MODULE = ("-P", "-m", "fleetmedic.hardware.simulated_load")
+
+
+def with_load(command: Sequence[str]) -> tuple[str, ...]:
+    """Return the command of a job that runs `command` and puts load on its simulated GPUs."""
+    return (sys.executable, *_MODULE, *command)
+
+
+def without_load(command: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the user's command in a command of `with_load`; None for any other command."""
+    wrapped = tuple(command[1:4]) == _MODULE
+    return tuple(command[4:]) if wrapped else None
 
 
 def run(command: list[str], gpus: GpuGroup) -> int:

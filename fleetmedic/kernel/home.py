@@ -68,20 +68,19 @@ class StackFile:
         write_atomic(state / "stack.json", json.dumps(asdict(self), indent=1))
 
     @classmethod
-    def read(cls, state: Path) -> StackFile:
-        """Read the stack.json of a state directory. Raises UserError if no stack was ever started there."""
+    def read(cls, state: Path, port_base: int = 0) -> StackFile:
+        """Read the stack.json of a state directory. Raises UserError (with `port_base`) if there is none."""
+        up = f"`fleetmedic up{stack_options(state, port_base)}`"
         path = state / "stack.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             raise UserError(
-                f"no stack was started in {state}. Run `fleetmedic up{stack_options(state)}`, or select "
-                "another stack with --state-dir or --port-base."
+                f"no stack was started in {state}. Run {up}, or select another stack with --state-dir or "
+                "--port-base."
             ) from None
         except OSError as error:
             said = f"cannot use {path}: {error.strerror}. Run the command as the user of the stack."
             raise UserError(said) from None
         except (msgspec.DecodeError, ValueError, RecursionError):
-            raise UserError(
-                f"{path} is damaged. Run `fleetmedic up{stack_options(state)}` to rewrite it."
-            ) from None
+            raise UserError(f"{path} is damaged. Run {up} to rewrite it.") from None

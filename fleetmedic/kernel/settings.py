@@ -5,8 +5,9 @@ Structs for settings are declared `frozen=True, forbid_unknown_fields=True`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import yaml
@@ -14,6 +15,8 @@ import yaml
 from fleetmedic.kernel.errors import UserError
 
 T = TypeVar("T")
+_STEPS = re.compile(r"\.(\w+)|\[")
+_ITEMS = ("item_type", "value_type")
 MAX_BYTES = 1_000_000
 # Exceptions of PyYAML's constructors, besides its own, for a value that does not fit its tag.
 _MISFITS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -30,17 +33,23 @@ _BEFORE_ROWS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe YAML loader that rejects aliases and duplicate keys.
+    """A safe YAML loader that rejects anchors, aliases, merge keys and duplicate keys.
 
-    With aliases, a small file could expand without limit. With duplicate keys, the first value
-    would be lost silently.
+    With aliases, a small file could expand without limit. Other such keys hide or lose a value.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(None, None, "aliases are not supported", mark)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "anchor", None) is not None:
+            said = "anchors and aliases are not supported"
+            raise yaml.MarkedYAMLError(None, None, said, event.start_mark)
         return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                said = "merge keys (<<) are not supported"
+                raise yaml.MarkedYAMLError(None, None, said, key.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen: set[str] = set()
@@ -72,7 +81,7 @@ def convert(value: object, shape: type[T], where: str) -> T:
     try:
         return msgspec.convert(value if value is not None else {}, shape)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {misfit(error)}") from None
+        raise UserError(f"{where}: {misfit(error, shape)}") from None
 
 
 def parse_json(body: bytes, shape: type[T], where: str) -> T:
@@ -80,17 +89,36 @@ def parse_json(body: bytes, shape: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {misfit(error)}") from None
+        raise UserError(f"{where}: {misfit(error, shape)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{where}: at $: invalid JSON ({str(error)[:120]}).") from None
 
 
-def misfit(error: msgspec.ValidationError) -> str:
-    """Return msgspec's error as a sentence that begins with the path: `at $.a[0]: expected ...`."""
+def misfit(error: msgspec.ValidationError, shape: type | None = None) -> str:
+    """Return msgspec's error as a sentence that begins with the path: `at $.a[0]: expected ...`.
+
+    With the expected `shape`, an invalid enum value is followed by the valid ones.
+    """
     what, _, path = str(error).partition(" - at ")
     key = "a key of " if path.startswith("`key`") else ""
     place = path.removeprefix("`key` in ").strip("`") or "$"
-    return f"at {key}{place}: {what[:1].lower()}{what[1:400]}."
+    valid = _valid_values(shape, place) if shape and what.startswith("Invalid enum value") else ""
+    return f"at {key}{place}: {what[:1].lower()}{what[1:400]}{valid}."
+
+
+def _valid_values(shape: type, place: str) -> str:
+    """Return the values that an enum or Literal at a path, such as $.jobs[0].level, accepts."""
+    members: tuple[Any, ...] = (msgspec.inspect.type_info(shape),)
+    for name in _STEPS.findall(place):
+        inner: list[Any] = []
+        for one in members:
+            inner += [
+                field.type for field in getattr(one, "fields", ()) if field.encode_name == name
+            ]
+            inner += [getattr(one, kind) for kind in _ITEMS if hasattr(one, kind) and not name]
+        members = tuple(each for one in inner for each in getattr(one, "types", (one,)))
+    values = [str(v) for one in members for v in getattr(one, "values", getattr(one, "cls", ()))]
+    return f"; expected one of: {', '.join(values)}" if values else ""
 
 
 def load(path: Path, shape: type[T]) -> T:

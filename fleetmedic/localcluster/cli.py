@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from fleetmedic.hardware.simulated_load import with_load
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.job_output import JobOutput, follow_output
@@ -125,7 +126,7 @@ def run(
     if simulate_load:
         if not (stack.state / "hardware").is_dir():
             raise UserError(f"--simulate-load: {stack.state} has no simulated GPUs.")
-        command = (sys.executable, "-P", "-m", "fleetmedic.hardware.simulated_load", *command)
+        command = with_load(command)
     spec = JobSpec(
         name=checked_name(name or f"job-{secrets.randbelow(10**6):06d}", "--name"),
         command=command,

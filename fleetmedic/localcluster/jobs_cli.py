@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from fleetmedic.hardware.simulated_load import without_load
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.client import LocalCluster
@@ -190,8 +192,8 @@ def job_logs(
     if lines := output.last_lines(count):
         click.echo(lines, nl=False)
     else:
-        said = f"{job_id} has no output of attempt {output.attempt}. {job.state}: {job.text}"
-        click.echo(said, err=True)
+        now = "" if follow else f" {job.state}: {job.text}"
+        click.echo(f"{job_id} has no output of attempt {output.attempt}.{now}", err=True)
     if follow:
         sys.exit(follow_output(output))
 
@@ -218,6 +220,7 @@ def _cancel(cluster: LocalCluster, job_id: str) -> None:
 
 def _show_one(job: JobView) -> None:
     gpus = ", ".join(map(str, job.gpus)) or "none"
+    own = without_load(job.command)
     for name, value in (
         ("job", job.id),
         ("state", f"{job.state}: {job.text} ({job.reason})"),
@@ -228,7 +231,8 @@ def _show_one(job: JobView) -> None:
         ("submitted", moment(job.submitted)),
         ("started", moment(job.started or 0)),
         ("ended", moment(job.finished or 0)),
-        ("command", " ".join(job.command)),
+        ("command", shlex.join(job.command if own is None else own)),
+        *((("load", "simulated"),) if own is not None else ()),
         ("user", job.user),
         ("checkpoints", job.checkpoint_dir),
         ("output", job.log or "none yet"),

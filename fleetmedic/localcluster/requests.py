@@ -47,7 +47,7 @@ def check_spec(spec: JobSpec, nodes: list[NodeView]) -> None:
     most = max((len(node.gpus) for node in nodes), default=None)
     if spec.gpus < 0 or (most is not None and spec.gpus > most):
         raise UserError(
-            f"--gpus: expected 0 to {most or 0}, the number of GPUs of {spec.node or 'the largest node'}, "
+            f"--gpus: expected 1 to {most or 0}, the number of GPUs of {spec.node or 'the largest node'}, "
             f"got {spec.gpus}."
         )
 

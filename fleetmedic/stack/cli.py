@@ -140,7 +140,7 @@ def up(ctx: click.Context, /, stack: StackLocation, **given: Any) -> None:
     decide(options)  # rejects invalid options before a process or a directory exists
     if given["detach"]:
         run_detached(options, click.echo, READY_SECONDS)
-        _show(options.state_dir)
+        _show(options.state_dir, options.port_base)
         click.echo(f"Stop the stack with {suggested('up down')}.")
     else:
         _stay(options)
@@ -159,7 +159,7 @@ def status(stack: StackLocation) -> None:
       fleetmedic up status
       fleetmedic up status --port-base 19090
     """
-    sys.exit(0 if _show(stack.state) else 1)
+    sys.exit(0 if _show(stack.state, stack.port_base) else 1)
 
 
 @up.command()
@@ -173,7 +173,7 @@ def down(stack: StackLocation) -> None:
       fleetmedic up down --port-base 19090
     """
     state = stack.state
-    supervisor = StackFile.read(state).supervisor
+    supervisor = StackFile.read(state, stack.port_base).supervisor
     if supervisor is None or not alive(supervisor):
         left = end_leftovers(state)
         click.echo(
@@ -231,7 +231,7 @@ def logs(stack: StackLocation, name: str | None, go_on: bool, count: int) -> Non
     """
     known = log_names(stack.state)
     if name is None or name not in known:
-        StackFile.read(stack.state)  # raises if no stack was ever started
+        StackFile.read(stack.state, stack.port_base)  # raises if no stack was ever started
         given = f", got {name[:80]!r}" if name else ""
         raise UserError(f"NAME: expected one of: {', '.join(known)}{given}.")
     log = log_of(stack.state, name)
@@ -292,8 +292,8 @@ def _draw(stack: Stack, state: Path) -> None:
             stack.send_messages_to(click.echo)
 
 
-def _show(state: Path) -> bool:
-    stack = StackFile.read(state)
+def _show(state: Path, port_base: int) -> bool:
+    stack = StackFile.read(state, port_base)
     if text := view.stopped(stack, state):
         click.echo(text)
         return False

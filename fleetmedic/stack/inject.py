@@ -12,6 +12,7 @@ from fleetmedic.hardware import faults
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.terminal.stack_option import (
     StackLocation,
     selected_stack,
@@ -118,12 +119,33 @@ def inject(
     why = suggested(f"why {where.name}/{where.gpu}")
     click.echo(f"{where}: {done}. Follow it with {suggested('incidents')} and {why}.")
     if fault in faults.UNDER_LOAD and not hardware.load(where.name, where.gpu, time.time()).at:
-        # All GPUs of the node: detectors compare a GPU with others of its job.
-        run = f"run --node {where.name} --gpus {len(hardware.gpus(where.name))} --simulate-load"
         click.echo(
-            f"The GPU is idle, and `{fault}` shows only under load. Start a job on it, for example "
-            f"{suggested(f'{run} -- sleep 600')}."
+            f"The GPU has no load, and `{fault}` shows only under load. {_how_to_load(stack, hardware, where)}"
         )
+
+
+def _how_to_load(stack: StackLocation, hardware: Hardware, where: Target) -> str:
+    """Return how to put load on a GPU: start a job on the free GPUs of its node, or wait for its job.
+
+    A job gets all of them, because detectors compare a GPU with others of its job.
+    """
+    folder = stack.state / "cluster"
+    nodes = LocalCluster(folder).nodes() if (folder / "cluster.db").exists() else []
+    node = next((one for one in nodes if one.name == where.name), None)
+    gpu = next((one for one in node.gpus if one.index == where.gpu), None) if node else None
+    if node is None or gpu is None:
+        return _with_a_job(where, len(hardware.gpus(where.name)))
+    if gpu.job_id:
+        return f"Its job {gpu.job_id} puts no load on it; start a job with --simulate-load instead."
+    if node.quarantined or gpu.quarantined or gpu.marked:
+        return "It is out of service, so no job can start on it."
+    free = sum(not (one.quarantined or one.marked or one.job_id) for one in node.gpus)
+    return _with_a_job(where, free)
+
+
+def _with_a_job(where: Target, gpus: int) -> str:
+    run = f"run --node {where.name} --gpus {gpus} --simulate-load -- sleep 600"
+    return f"Start a job on it, for example {suggested(run)}."
 
 
 def _require_used_options(context: click.Context, fault: str) -> None:

@@ -26,6 +26,7 @@ _SQLITE = {
     sqlite3.SQLITE_CANTOPEN: "the file is missing, or permission is denied",
 }
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_UNNAMED = "the output of the command, or a file of the stack"
 ELSEWHERE = "another directory with --state-dir or FLEETMEDIC_HOME"
 
 
@@ -52,7 +53,7 @@ def explain(error: BaseException, path: Path | None = None) -> str | None:
         path = Path(os.fsdecode(error.filename)) if error.filename else path
     if cause is None:
         return None
-    named = path or ("a database of the stack" if isinstance(error, sqlite3.Error) else "a file")
+    named = path or ("a database of the stack" if isinstance(error, sqlite3.Error) else _UNNAMED)
     return f"cannot use {named}: {cause}. {_cure(cause, path)}"
 
 

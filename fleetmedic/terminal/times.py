@@ -1,4 +1,4 @@
-"""Format times for console output, in the time zone of this machine."""
+"""Format times for console output, in UTC like all texts and pages of the project."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ def moment(at: float, timespec: str = "seconds") -> str:
     """Return a Unix time as date, time and time zone, or "-" if it is missing or invalid."""
     if not 0 < at < 1e11:
         return "-"
-    local = datetime.fromtimestamp(at, UTC).astimezone()
-    return f"{local.replace(tzinfo=None).isoformat(' ', timespec)} {local:%Z}"
+    time = datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
+    return f"{time.isoformat(' ', timespec)} UTC"
 
 
 def instant(at: float) -> str:

@@ -152,7 +152,7 @@ def test_a_job_without_a_process_is_signalled_and_ended_at_once(cluster: LocalCl
             "expected a target NODE or NODE/INDEX",
         ),
         (lambda c: c.submit(spec("../etc")), "job name"),
-        (lambda c: c.submit(spec(gpus=5)), "expected 0 to 4"),
+        (lambda c: c.submit(spec(gpus=5)), "expected 1 to 4"),
         (lambda c: c.submit(JobSpec("a", ())), "command"),
         (lambda c: c.submit(JobSpec("a", ("x\0y",))), "NUL"),
         (lambda c: c.submit(JobSpec("a", ("x",), env={"A=B": "c"})), "environment"),

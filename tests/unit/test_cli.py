@@ -218,3 +218,23 @@ def test_version_is_the_packages_own(run: Run) -> None:
     code, out, _ = run("version")
     assert code == 0
     assert out.startswith("fleetmedic 0.")
+
+
+def _shell(words: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell line in which $F is the command line."""
+    command = f"F='{sys.executable} -P -m fleetmedic.cli'; {words}"
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+
+def test_a_reader_that_has_gone_ends_the_command_like_a_signal_and_without_a_word() -> None:
+    ended = _shell("$F --help | true; echo ${PIPESTATUS[0]}")
+    assert (ended.stdout, ended.stderr) == ("141\n", "")
+
+
+def test_a_closed_output_is_no_error_and_a_full_one_is_named() -> None:
+    closed = _shell("$F --version >&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    full = _shell("$F --version >/dev/full")
+    assert full.returncode == 2
+    assert full.stderr.startswith("fleetmedic: cannot use the output of the command, or a file")
+    assert "no space left" in full.stderr

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from fleetmedic.kernel import settings
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.settings import convert
 
 
 class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,9 +71,58 @@ def test_a_repeated_key_names_the_line_of_the_second(tmp_path: Path) -> None:
         _load(tmp_path, "name: a\nname: b\n")
 
 
-def test_an_alias_is_refused_where_it_is_used(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"remediator\.yml:2:\d+: aliases are not supported"):
-        _load(tmp_path, "name: &n a\nurls: [*n]\n")
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("name: a\nurls: [*n]\n", r"2:\d+: anchors and aliases are not supported"),
+        ("name: &n a\n", r"1:\d+: anchors and aliases are not supported"),
+        ("<<: {name: a}\n", r"1:1: merge keys \(<<\) are not supported"),
+        ("web: {<<: {port: 1}}\n", r"1:7: merge keys \(<<\) are not supported"),
+    ],
+)
+def test_what_hides_a_value_is_refused_where_it_is_used(
+    tmp_path: Path, text: str, error: str
+) -> None:
+    with pytest.raises(UserError, match=rf"remediator\.yml:{error}"):
+        _load(tmp_path, text)
+
+
+class _Kind(StrEnum):
+    FAST = "fast"
+    SLOW = "slow"
+
+
+class _Row(msgspec.Struct):
+    do: Literal["reset", "reboot"]
+    kind: _Kind | None = None
+
+
+class _Rows(msgspec.Struct):
+    rows: tuple[_Row, ...] = ()
+    by_name: dict[str, _Kind] = {}
+
+
+@pytest.mark.parametrize(
+    ("value", "end"),
+    [
+        (
+            {"rows": [{"do": "x"}]},
+            "at $.rows[0].do: invalid enum value 'x'; expected one of: reboot, reset.",
+        ),
+        (
+            {"rows": [{"do": "reset", "kind": "Fast"}]},
+            "at $.rows[0].kind: invalid enum value 'Fast'; expected one of: fast, slow.",
+        ),
+        (
+            {"by_name": {"a": "x"}},
+            "at $.by_name[...]: invalid enum value 'x'; expected one of: fast, slow.",
+        ),
+    ],
+)
+def test_an_invalid_choice_is_followed_by_the_valid_ones(value: object, end: str) -> None:
+    with pytest.raises(UserError) as refused:
+        convert(value, _Rows, "x.yml")
+    assert str(refused.value) == f"x.yml: {end}"
 
 
 def test_a_second_document_is_refused(tmp_path: Path) -> None:
@@ -165,7 +216,7 @@ def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
     [
         ("rows:\n- {name: a}\n- {nam: b}\n", "at $.rows[1]"),
         ("rows:\n- {name: a}\n- {name: [}\n", "Correct the YAML"),
-        ("rows:\n- &x {name: a}\n- *x\n", "aliases are not supported"),
+        ("rows:\n- &x {name: a}\n- *x\n", "anchors and aliases are not supported"),
         ("rows:\n- {name: a, name: b}\n", "duplicate key"),
         ("other:\n- {name: a}\n", "one key, 'rows'"),
         ("- {name: a}\n", "one key, 'rows'"),

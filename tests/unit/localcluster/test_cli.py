@@ -207,6 +207,13 @@ def test_a_command_can_put_load_on_simulated_gpus(state: Path) -> None:
     invoke(state, "run", "--name", "heat", "--simulate-load", "--", "sleep", "9")
     command = LocalCluster(state / "cluster").job("heat").command
     assert command[1:] == ("-P", "-m", "fleetmedic.hardware.simulated_load", "sleep", "9")
+    shown = invoke(state, "jobs", "heat").output
+    assert "command:     sleep 9\nload:        simulated\n" in shown
+
+
+def test_a_command_is_shown_as_a_shell_would_read_it(state: Path) -> None:
+    invoke(state, "run", "--name", "own", "--", "sh", "-c", "echo hi; sleep 30")
+    assert "command:     sh -c 'echo hi; sleep 30'\nuser:" in invoke(state, "jobs", "own").output
 
 
 def test_a_job_without_gpus_is_refused(state: Path) -> None:

@@ -16,6 +16,8 @@ from click.testing import CliRunner
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
+from fleetmedic.kernel.labels import Target
+from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.stack.cli import up
 from fleetmedic.stack.config_snippets import config
 from fleetmedic.stack.doctor import doctor
@@ -112,6 +114,20 @@ def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
     assert f"`fleetmedic why node1/0 --state-dir {tmp_path}`" in said
     assert "under load" not in run.invoke(inject, ["node1/1", "slow", *where]).output
     assert "under load" not in run.invoke(inject, ["node1/0", "lost", *where]).output
+
+
+def test_inject_suggests_only_a_job_that_can_start(tmp_path: Path, run: CliRunner) -> None:
+    Hardware(tmp_path / "hardware").create(nodes=1, gpus=3)
+    cluster = LocalCluster(tmp_path / "cluster", tmp_path / "hardware")
+    where = ["hot", "--state-dir", str(tmp_path)]
+    cluster.quarantine(Target.parse("node1/0"), op_id="a", owner="bob", reason="RMA")
+    assert "--node node1 --gpus 2 " in run.invoke(inject, ["node1/1", *where]).output
+    out = run.invoke(inject, ["node1/0", *where]).output
+    assert "It is out of service, so no job can start on it." in out
+    with cluster.store.write() as db:
+        db.execute("INSERT INTO allocations VALUES ('node1', 1, 'train-a')")
+    busy = run.invoke(inject, ["node1/1", *where]).output
+    assert "Its job train-a puts no load on it; start a job with --simulate-load instead." in busy
 
 
 def test_inject_without_simulated_gpus_says_that_real_ones_are_never_harmed(
