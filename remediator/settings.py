@@ -273,13 +273,19 @@ def _hosts(raw: FileSettings, where: str) -> tuple[str, ...]:
 def _proxies(raw: FileSettings, where: str) -> tuple[IPv4Network | IPv6Network, ...]:
     found = []
     for n, one in enumerate(raw.trusted_proxies):
+        place = f"{where}: at $.trusted_proxies[{n}]"
         try:
-            found.append(ip_network(one))
+            network = ip_network(one)
         except ValueError:
             raise UserError(
-                f"{where}: at $.trusted_proxies[{n}]: expected an IP address or network such as "
-                "10.0.0.0/24."
+                f"{place}: expected an IP address or network such as 10.0.0.0/24."
             ) from None
+        if network.prefixlen == 0:
+            raise UserError(
+                f"{place}: {network} contains all addresses, so every client could report any "
+                "address as its own; list the addresses of your proxies, such as 10.0.0.0/24."
+            )
+        found.append(network)
     return tuple(found)
 
 

@@ -131,9 +131,23 @@ def test_a_configured_proxy_reports_the_sender_and_senders_cannot_add_themselves
     assert reads("127.0.0.1", {"x-forwarded-for": "127.0.0.1"}, "127.0.0.1")
     assert not reads("127.0.0.1", {"x-forwarded-for": "10.0.0.9"}, "127.0.0.1")
     assert not reads("127.0.0.1", {"x-forwarded-for": "127.0.0.1, 10.0.0.9"}, "127.0.0.1")
-    assert reads("10.1.0.2", {"x-forwarded-for": "127.0.0.1,10.1.0.3"}, "10.1.0.0/16")
     assert not reads("10.2.0.2", {"x-forwarded-for": "127.0.0.1"}, "10.1.0.0/16")
     assert not reads("10.1.0.2", {"x-forwarded-for": "junk"}, "10.1.0.0/16")
+
+
+@pytest.mark.parametrize("sender", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_the_loopback_address_of_another_machine_is_not_this_machine(sender: str) -> None:
+    assert not reads("192.0.2.2", {"x-forwarded-for": sender}, "192.0.2.2")
+    for passed in (f"{sender}, 192.0.2.2", f"{sender}, 127.0.0.1", f"127.0.0.1, {sender}"):
+        assert not reads("192.0.2.2", {"x-forwarded-for": passed}, "192.0.2.2", "127.0.0.0/8")
+    passed = f"{sender}, 192.0.2.2"
+    assert not reads("127.0.0.1", {"x-forwarded-for": passed}, "192.0.2.2", "127.0.0.1")
+
+
+def test_a_chain_of_proxies_on_this_machine_reports_this_machine() -> None:
+    passed = {"x-forwarded-for": "::1, 127.0.0.2"}
+    assert reads("127.0.0.1", passed, "127.0.0.0/8")
+    assert not reads("127.0.0.1", passed, "10.0.0.0/8")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +158,8 @@ def test_a_configured_proxy_reports_the_sender_and_senders_cannot_add_themselves
         ("allowed_hosts: ['a:80']", "$.allowed_hosts[0]"),
         ("trusted_proxies: [proxy]", "$.trusted_proxies[0]"),
         ("trusted_proxies: [10.0.0.1/8]", "$.trusted_proxies[0]"),
+        ("trusted_proxies: [10.0.0.1, 0.0.0.0/0]", "$.trusted_proxies[1]: 0.0.0.0/0 contains all"),
+        ("trusted_proxies: ['::/0']", "$.trusted_proxies[0]: ::/0 contains all"),
     ],
 )
 def test_a_wrong_name_or_network_is_refused_with_its_place(
