@@ -29,6 +29,7 @@ from remediator.dashboards.proxy import (
 from remediator.dashboards.routes import DashboardRoutes
 from remediator.metrics import RemediatorMetrics
 from remediator.prometheus import PrometheusClient
+from remediator.security_headers import SecurityHeaders
 from remediator.webhook import _WebhookEndpoints
 
 BOARD = "fleetmedic-fleet"
@@ -82,7 +83,8 @@ def served(url: str | None) -> Iterator[TestClient]:
         SimpleNamespace(access=Access("t" * 16), metrics=RemediatorMetrics(JournalState()))
     )  # type: ignore[arg-type]
     app = Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in pictures.endpoints()])
-    with TestClient(app, "http://localhost", client=("127.0.0.1", 50000)) as client:
+    secured = SecurityHeaders(app)
+    with TestClient(secured, "http://localhost", client=("127.0.0.1", 50000)) as client:
         yield client
 
 
