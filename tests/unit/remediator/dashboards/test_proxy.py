@@ -208,5 +208,9 @@ def test_pages_run_only_their_own_scripts_and_carry_none_inline(listener) -> Non
             assert "style=" not in page.text
             assert "<script>" not in page.text
         moved = client.get(f"/d/{BOARD}/slug?var-node=n1", follow_redirects=False)
-        assert moved.headers["location"] == f"/dashboards/{BOARD}?var-node=n1"
+        assert moved.headers["location"] == f"../../dashboards/{BOARD}?var-node=n1"
+        moved = client.get(f"/d/{BOARD}", follow_redirects=False)
+        assert moved.headers["location"] == f"../dashboards/{BOARD}"
+        followed = client.get(f"/d/{BOARD}/slug?var-node=n1")
+        assert (followed.status_code, followed.url.path) == (200, f"/dashboards/{BOARD}")
         assert "MIT" in client.get("/static/uPlot.LICENSE").text
