@@ -8,9 +8,9 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator import pages
-from remediator.core.events import Kind, moved, noted, opened, paused
+from remediator.core.events import Kind, absorbed, moved, noted, opened, paused
 from remediator.core.journal_state import JournalState
-from remediator.core.model import IncidentState, Level
+from remediator.core.model import Episode, IncidentState, Level
 from remediator.core.reasons import Reason
 
 LINK = re.compile(r'(?:href|src)="([^"]*)"')
@@ -146,6 +146,21 @@ def test_the_links_of_a_page_are_relative_so_that_a_proxy_can_add_a_prefix() -> 
     dashboard = "http://h/gpu/dashboards/fleetmedic-gpu?var-node=node1&amp;var-gpu=3"
     links = LINK.findall(rendered["incidents/inc-1"])
     assert dashboard in {urljoin("http://h/gpu/incidents/inc-1", one) for one in links}
+
+
+def test_each_cell_of_a_table_has_the_heading_of_its_column_for_narrow_screens() -> None:
+    journal_state = JournalState()
+    event = opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun.")
+    alert = Episode("a/b/1", "b", 1.0, "x", "GpuLost", "3", "GPU-d")
+    journal_state.apply(event)
+    journal_state.apply(absorbed("inc-1", Target.parse("node1/3"), alert, 1.0))
+    one = journal_state.incidents["inc-1"]
+    for page in (pages.home(journal_state), pages.incident(one, [event], journal_state, None)):
+        headings = re.findall(r"<th>([^<]*)", page)
+        assert len(headings) == 5
+        assert '<table class="stacked">' in page
+        assert re.findall(r'<td data-label="([^"]*)">', page) == headings
+        assert page.count("<td") == 5
 
 
 def test_no_template_and_no_script_names_a_path_from_the_root_of_the_host() -> None:
