@@ -134,27 +134,32 @@ class Admission:
         return name in self._hosts or _address(name) is not None
 
     def _is_local(self, request: Request) -> bool:
-        """Return whether the original client is on this machine, behind trusted proxies too."""
-        sender = self._sender(request)
-        return sender is not None and sender.is_loopback
+        """Return whether the original client is on this machine, behind trusted proxies too.
 
-    def _sender(self, request: Request) -> Address | None:
-        """Return the address of the original client.
+        A forwarded loopback address names the machine of the proxy that added it. So it counts as this
+        machine only if all proxies are on loopback too.
+        """
+        senders = self._senders(request)
+        return bool(senders) and all(one is not None and one.is_loopback for one in senders)
 
-        None if the request was forwarded by a proxy that is not in `proxies`.
+    def _senders(self, request: Request) -> list[Address | None]:
+        """Return the addresses of the peer, of the trusted proxies before it, and of the original client.
+
+        None is an unreadable address. The list is empty if a proxy that is not in `proxies` forwarded
+        the request.
         """
         peer = _address(request.client.host if request.client else "")
         passed = ",".join(request.headers.getlist("x-forwarded-for"))
         if not passed:
-            return None if FORWARDED & set(request.headers.keys()) else peer
+            return [] if FORWARDED & set(request.headers.keys()) else [peer]
         if not self._is_proxy(peer):
-            return None
-        sender = peer
+            return []
+        senders = [peer]
         for text in reversed(passed.split(",")):
-            sender = _address(text.strip())
-            if not self._is_proxy(sender):
+            senders.append(_address(text.strip()))
+            if not self._is_proxy(senders[-1]):
                 break
-        return sender
+        return senders
 
     def _is_proxy(self, address: Address | None) -> bool:
         return address is not None and any(address in one for one in self._access.proxies)

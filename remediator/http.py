@@ -93,11 +93,11 @@ class Client:
                 return answer.status_code, await _bounded(answer, shown, self._max_body)
         except (TimeoutError, httpx2.TimeoutException):
             raise UnreachableError(f"{shown} did not answer within {self._timeout:g} s.") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            what = " ".join(str(error).split()) or type(error).__name__
-            raise UnreachableError(
-                f"{shown} cannot be reached: {shortened(what, MAX_SENTENCE)}."
-            ) from None
+        except HttpError:
+            raise
+        except Exception as error:
+            # A caller must never end because of a URL or a header that the library cannot handle.
+            raise UnreachableError(f"{shown} cannot be reached: {_cause(error)}.") from error
 
 
 class Notifier(Client):
@@ -125,6 +125,17 @@ class Notifier(Client):
         )
 
 
+def _cause(error: BaseException) -> str:
+    """Return the cause of a failed request. Errors about a header contain its value, so only their type is shown."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    expected = isinstance(error, httpx2.HTTPError | httpx2.InvalidURL | OSError)
+    if not expected or isinstance(error, httpx2.LocalProtocolError):
+        return f"the URL or a header is invalid ({type(error).__name__})"
+    what = " ".join(str(error).split()) or type(error).__name__
+    return shortened(what, MAX_SENTENCE)
+
+
 async def _bounded(answer: httpx2.Response, url: str, most: int) -> bytes:
     body = bytearray()
     async for chunk in answer.aiter_bytes():
@@ -138,7 +149,7 @@ def decode(body: bytes, shape: type[T], url: str, status: int) -> T:
     """Decode a JSON body to a type. Raises HttpError with the URL and the status."""
     try:
         return msgspec.json.decode(body, type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise HttpError(
             f"{url} returned status {status} with an unexpected body: {error}."
         ) from None

@@ -24,6 +24,10 @@ from remediator.summary import summary
 
 MAX_SHOWN = 200
 MAX_EVENTS = 500
+# The root of the pages, as links of a page name it: at /incidents, and at /incidents/ID. Links are relative, because a
+# reverse proxy can serve the pages under a path prefix.
+TOP = "./"
+BELOW = "../"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,99}")
 # raw HTML in a page is shown, not interpreted
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -42,6 +46,7 @@ def home(journal_state: JournalState, refusal: str | None = None) -> str:
 
     return _page(
         "incidents",
+        TOP,
         incidents=shown[::-1],
         pause=journal_state.pause,
         refusal=refusal,
@@ -64,6 +69,7 @@ def incident(
 
     return _page(
         "incident",
+        BELOW,
         one=found,
         summary=summary(found, playbook, refusal),
         pause=journal_state.pause,
@@ -91,16 +97,16 @@ def runbook(name: str, urls: Mapping[str, str] = MappingProxyType({})) -> str | 
         return None
     for written, here in urls.items():
         text = text.replace(written, here)
-    return _page("runbook", name=name, body=_MARKDOWN.render(text))
+    return _page("runbook", BELOW, name=name, body=_MARKDOWN.render(text))
 
 
 def runbooks() -> str:
     """Return the page that lists all runbooks."""
-    return _page("runbooks", names=_runbook_names())
+    return _page("runbooks", TOP, names=_runbook_names())
 
 
-def _page(template: str, **values: object) -> str:
-    return _TEMPLATES.get_template(f"{template}.html").render(when=_when, **values)
+def _page(template: str, root: str, **values: object) -> str:
+    return _TEMPLATES.get_template(f"{template}.html").render(root=root, when=_when, **values)
 
 
 @cache
@@ -109,7 +115,7 @@ def _runbook_names() -> tuple[str, ...]:
 
 
 def _dashboard(target: Target) -> str | None:
-    """Return the URL path of the target's dashboard; None if that dashboard is not installed."""
+    """Return the URL of the target's dashboard, relative to the root of the pages; None if that dashboard is not installed."""
     kinds: dict[TargetKind, tuple[str, dict[str, object]]] = {
         TargetKind.GPU: ("gpu", {"node": target.name, "gpu": target.gpu}),
         TargetKind.NODE: ("node", {"node": target.name}),
@@ -120,7 +126,7 @@ def _dashboard(target: Target) -> str | None:
     if f"fleetmedic-{name}" not in dashboards():
         return None
     chosen = urlencode({f"var-{key}": value for key, value in values.items()})
-    return f"/dashboards/fleetmedic-{name}?{chosen}"
+    return f"dashboards/fleetmedic-{name}?{chosen}"
 
 
 def _state(incident: Incident, journal_state: JournalState) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import load
+from fleetmedic.kernel.urls import check_base_url, check_public_url, check_url
 from remediator.core.guards import Limits
 from remediator.core.model import Level
 
@@ -187,7 +189,7 @@ def load_settings(path: Path) -> RemediatorSettings:
         alertmanager_settle=_seconds(
             timing.alertmanager_settle, where, "timing.alertmanager_settle"
         ),
-        external_url=_url(raw.external_url, where, "external_url"),
+        external_url=_url(raw.external_url, where, "external_url", check_public_url),
         token_file=Path(raw.webhook_token_file),
         view_password_file=None if raw.view_password_file is None else Path(raw.view_password_file),
         playbook_dirs=tuple(Path(folder) for folder in raw.playbook_dirs),
@@ -197,7 +199,7 @@ def load_settings(path: Path) -> RemediatorSettings:
         limits=limits,
         disruptive_at_once=guards.disruptive_at_once,
         webhooks=tuple(
-            _url(one, where, f"notify.webhooks[{n}]") or ""
+            _url(one, where, f"notify.webhooks[{n}]", check_url) or ""
             for n, one in enumerate(raw.notify.webhooks)
         ),
         notifications=None if raw.notify.file is None else Path(raw.notify.file),
@@ -258,7 +260,10 @@ def _alertmanagers(raw: FileSettings, where: str) -> tuple[str, ...]:
             f"{where}: at $.alertmanager_url: expected the URL of Alertmanager, or "
             "`without_alertmanager: true` and no URL."
         )
-    return tuple(_url(one, where, "alertmanager_url") or "" for one in urls)
+    return tuple(
+        _url(one, where, "alertmanager_url" if one is given else f"alertmanager_url[{n}]") or ""
+        for n, one in enumerate(urls)
+    )
 
 
 def _hosts(raw: FileSettings, where: str) -> tuple[str, ...]:
@@ -273,13 +278,19 @@ def _hosts(raw: FileSettings, where: str) -> tuple[str, ...]:
 def _proxies(raw: FileSettings, where: str) -> tuple[IPv4Network | IPv6Network, ...]:
     found = []
     for n, one in enumerate(raw.trusted_proxies):
+        place = f"{where}: at $.trusted_proxies[{n}]"
         try:
-            found.append(ip_network(one))
+            network = ip_network(one)
         except ValueError:
             raise UserError(
-                f"{where}: at $.trusted_proxies[{n}]: expected an IP address or network such as "
-                "10.0.0.0/24."
+                f"{place}: expected an IP address or network such as 10.0.0.0/24."
             ) from None
+        if network.prefixlen == 0:
+            raise UserError(
+                f"{place}: {network} contains all addresses, so every client could report any "
+                "address as its own; list the addresses of your proxies, such as 10.0.0.0/24."
+            )
+        found.append(network)
     return tuple(found)
 
 
@@ -292,9 +303,10 @@ def _receivers(raw: FileSettings, where: str) -> tuple[str, ...]:
     return raw.alertmanager_receivers
 
 
-def _url(text: str | None, where: str, place: str) -> str | None:
+def _url(
+    text: str | None, where: str, place: str, check: Callable[[str, str], None] = check_base_url
+) -> str | None:
     if text is None:
         return None
-    if not text.startswith(("http://", "https://")) or any(letter.isspace() for letter in text):
-        raise UserError(f"{where}: at $.{place}: expected a URL such as http://HOST:PORT.")
+    check(text, f"{where}: at $.{place}")
     return text.rstrip("/")

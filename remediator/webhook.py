@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
@@ -41,16 +42,12 @@ from remediator.order_endpoints import OrderEndpoints
 from remediator.payload import body_of, read_webhook
 from remediator.query_endpoints import QueryEndpoints
 from remediator.reconciler import Reconciler
+from remediator.security_headers import SecurityHeaders
 
 log = structlog.get_logger("remediator")
 MAX_NAMED = 16
+UNKNOWN_PATH = "Path not found. `/` lists the incidents."
 MONITORING, ANYONE, VIEWER, OPERATOR = Audience
-# Pages load and run only files of this server, and no other page may frame them.
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ class ServerContext:
     refusal: Callable[[], str | None] = lambda: None
 
 
-def make_app(context: ServerContext) -> Starlette:
+def make_app(context: ServerContext) -> SecurityHeaders:
     """Return the ASGI application. The caller also runs the engine."""
     edge = _WebhookEndpoints(context)
     orders = OrderEndpoints(context.engine, context.journal_state)
@@ -115,7 +112,12 @@ def make_app(context: ServerContext) -> Starlette:
     ]
     if context.dashboards is not None:
         endpoints += context.dashboards.endpoints()
-    return Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in endpoints])
+    app = Starlette(
+        routes=[GuardedRoute(one, edge.guarded(one)) for one in endpoints],
+        exception_handlers={HTTPException: edge.unrouted},
+    )
+    app.router.redirect_slashes = False  # the redirect would repeat the Host header of the request
+    return SecurityHeaders(app)
 
 
 class _WebhookEndpoints:
@@ -138,13 +140,18 @@ class _WebhookEndpoints:
             except JournalDown as error:
                 return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "5"})
 
-        async def secured(request: Request) -> Response:
-            response = await answered(request)
-            for name, value in HEADERS.items():
-                response.headers.setdefault(name, value)
-            return response
+        return answered
 
-        return secured
+    async def unrouted(self, request: Request, error: Exception) -> Response:
+        """Respond to an unknown path or a wrong method. A foreign host name is rejected, as for each route."""
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this exception only
+        try:
+            self._admission.require(request, Audience.ANYONE)
+        except RefusedError as refusal:
+            return PlainTextResponse(f"{refusal}\n", refusal.status, refusal.headers)
+        allowed = (error.headers or {}).get("Allow")
+        text = f"Wrong method. Expected {allowed}." if allowed else UNKNOWN_PATH
+        return PlainTextResponse(f"{text}\n", error.status_code, error.headers)
 
     async def alerts(self, request: Request) -> Response:
         webhook = read_webhook(await body_of(request), time.time())

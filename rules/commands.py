@@ -127,8 +127,11 @@ def render(
       fleetmedic rules render --out objects --format prometheusrule --namespace monitoring --label release=kube-prometheus-stack
       fleetmedic rules render --factor 30 --out /tmp/demo-rules
     """
+    from fleetmedic.kernel.urls import check_public_url
     from rules import render as renderer
 
+    check_public_url(runbook_base, "--runbook-base")
+    check_public_url(dashboard_base, "--dashboard-base")
     where = renderer.RenderParameters(
         factor,
         renderer.Links(runbook_base, dashboard_base),

@@ -111,7 +111,7 @@ class Prometheus:
         answer = self._get("/api/v1/rules", {})
         try:
             found = msgspec.json.decode(answer, type=_LoadedRulesResponse).data.groups
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise PrometheusError(
                 f"{self._url} returned an invalid list of rules: {error}."
             ) from None
@@ -153,7 +153,7 @@ class Prometheus:
         answer = self._get(path, parameters)
         try:
             return msgspec.json.decode(answer, type=_RangeResponse).data.result
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise PrometheusError(
                 f"{self._url}{path} returned an invalid response: {error}."
             ) from None

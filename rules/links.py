@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fleetmedic.kernel.errors import UserError
+from fleetmedic.kernel.urls import check_public_url
 
 RUNBOOK_URL = "runbook_url"
 DASHBOARD_URL = "dashboard_url"
@@ -27,11 +27,8 @@ class Links:
     dashboards: str = DASHBOARD_BASE
 
     def __post_init__(self) -> None:
-        for what, base in (("runbook", self.runbooks), ("dashboard", self.dashboards)):
-            if not base.startswith(("http://", "https://")):
-                raise UserError(
-                    f"the {what} base URL must start with http:// or https://, got {base[:80]!r}."
-                )
+        check_public_url(self.runbooks, "the base URL of runbooks")
+        check_public_url(self.dashboards, "the base URL of dashboards")
 
     def annotations(self, alert: str, dashboard: str, labels: Iterable[str]) -> dict[str, str]:
         """Return the annotations with both URLs of an alert.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import load
+from fleetmedic.kernel.urls import check_base_url, check_public_url
 from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 SHORTEST_SCORING = 5.0
@@ -72,9 +72,9 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_settings(path: Path) -> RulesSettings:
     """Read and validate rules.yml. Raises UserError with the file and the key."""
     settings = load(path, RulesSettings)
-    url = urlsplit(settings.prometheus_url)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise UserError(f"{path}: at $.prometheus_url: expected a URL such as http://HOST:9090.")
+    check_base_url(settings.prometheus_url, f"{path}: at $.prometheus_url")
+    for name in ("runbook_base", "dashboard_base"):
+        check_public_url(getattr(settings, name), f"{path}: at $.{name}")
     if not 1 <= settings.factor <= 10_000:
         raise UserError(f"{path}: at $.factor: expected 1 to 10000, got {settings.factor:g}.")
     for name, least, most in (

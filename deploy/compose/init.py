@@ -28,6 +28,7 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.files import write_atomic
 from fleetmedic.kernel.share import share
+from fleetmedic.kernel.urls import check_public_url
 from fleetmedic.stack.config_snippets import discovered
 from rules.render import Links, render
 from rules.render import RenderParameters as RulesPlace
@@ -141,6 +142,13 @@ def reload() -> None:
             continue
 
 
+def base_url(variable: str, default: str) -> str:
+    """The base URL of links in alerts, from the environment."""
+    url = os.environ.get(variable, default)
+    check_public_url(url, variable)
+    return url
+
+
 def first() -> None:
     """Create missing files, and render the configuration of this version."""
     for name in ("webhook.token", "grafana.password"):
@@ -151,8 +159,8 @@ def first() -> None:
     rules = STATE / "prometheus" / "rules"
     (rules / "generated").mkdir(parents=True, exist_ok=True)
     links = Links(
-        os.environ.get("FLEETMEDIC_RUNBOOK_BASE", "http://127.0.0.1:9095/runbooks"),
-        os.environ.get("FLEETMEDIC_DASHBOARD_BASE", "http://127.0.0.1:3000"),
+        base_url("FLEETMEDIC_RUNBOOK_BASE", "http://127.0.0.1:9095/runbooks"),
+        base_url("FLEETMEDIC_DASHBOARD_BASE", "http://127.0.0.1:3000"),
     )
     written = render(rules, RulesPlace(links=links))
     print(f"{GPUS} {', '.join(nodes)}; {len(list(written))} rule files")

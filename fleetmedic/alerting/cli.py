@@ -80,11 +80,9 @@ def render(
     """
     from fleetmedic.alerting import render as renderer
     from fleetmedic.alerting.settings import read
+    from fleetmedic.kernel.urls import check_public_url
 
-    if not remediator.startswith(("http://", "https://")):
-        raise UserError(
-            f"--remediator: expected a URL that starts with http:// or https://, got {remediator[:80]!r}."
-        )
+    check_public_url(remediator, "--remediator")
     context = renderer.RenderContext(
         remediator,
         str(token_file or home() / "webhook.token"),

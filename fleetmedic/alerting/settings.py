@@ -18,6 +18,7 @@ from fleetmedic.alerting.overlaps import overlapping_sets
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import load
+from fleetmedic.kernel.urls import check_base_url, check_url
 
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,40}$")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
@@ -132,7 +133,7 @@ class DeadMan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     it from a file.
     """
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S+$")]
+    url: Text
     every: str = "1m"
 
 
@@ -217,6 +218,7 @@ def _durations(given: Notifications, where: str) -> None:
             )
         _duration(text, f"{where}: at $.repeat.{severity}")
     if given.dead_man is not None:
+        check_url(given.dead_man.url, f"{where}: at $.dead_man.url")
         _duration(given.dead_man.every, f"{where}: at $.dead_man.every")
 
 
@@ -230,6 +232,7 @@ def _duration(text: str, place: str) -> None:
 
 
 def _channel(channel: Channel, place: str) -> None:
+    _addresses(channel, place)
     if isinstance(channel, Email) and bool(channel.username) != bool(channel.password_file):
         raise UserError(f"{place}: set both `username` and `password_file`, or neither.")
     if isinstance(channel, WeChat) and not (channel.to_user or channel.to_party or channel.to_tag):
@@ -238,3 +241,15 @@ def _channel(channel: Channel, place: str) -> None:
         )
     if isinstance(channel, Http) and bool(channel.sign) != bool(channel.secret_file):
         raise UserError(f"{place}: set both `sign` and `secret_file`, or neither.")
+
+
+def _addresses(channel: Channel, place: str) -> None:
+    if isinstance(channel, Email) and not 1 <= int(channel.smarthost.rpartition(":")[2]) <= 65_535:
+        raise UserError(
+            f"{place}.smarthost: expected HOST:PORT with a port from 1 to 65535, such as "
+            "mail.example.org:587."
+        )
+    if isinstance(channel, PagerDuty) and channel.url:
+        check_url(channel.url, f"{place}.url")
+    if isinstance(channel, WeChat):
+        check_base_url(channel.url, f"{place}.url")

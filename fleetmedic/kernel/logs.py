@@ -15,8 +15,25 @@ from fleetmedic.kernel.lossy import Lossy
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
+class _StructuredHandler(logging.Handler):
+    """Converts the messages of libraries, which use the standard logging, to events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - the arguments of a library do not fit its message
+            text = str(record.msg)
+        structlog.get_logger().log(
+            min(record.levelno // 10 * 10, logging.CRITICAL),
+            "library_message",
+            logger=record.name,
+            text=text,
+            exc_info=record.exc_info or None,
+        )
+
+
 def configure_logs(level: str = "info", *, json: bool | None = None) -> None:
-    """Configure structlog for this process.
+    """Configure structlog and the standard logging for this process.
 
     `json` selects the format; None means text on a terminal, otherwise JSON. Raises UserError for
     an unknown level.
@@ -42,3 +59,6 @@ def configure_logs(level: str = "info", *, json: bool | None = None) -> None:
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    others = [one for one in root.handlers if not isinstance(one, _StructuredHandler)]
+    root.handlers[:] = [*others, _StructuredHandler(logging.WARNING)]

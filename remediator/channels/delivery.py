@@ -19,6 +19,7 @@ import msgspec
 from fleetmedic.alerting.settings import Channel, Http, Notifications, Teams, WeChat
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.share import share
+from fleetmedic.kernel.urls import check_url
 from remediator.channels import sign
 from remediator.channels.message import ChannelAlertGroup, Signature, Templates, fill
 from remediator.http import HttpError, Notifier
@@ -58,7 +59,7 @@ class Delivery:
             if isinstance(channel, WeChat):
                 await self._wechat(name, channel, group)
             elif isinstance(channel, Teams):
-                url = _secret(channel.url_file)
+                url = _url(channel.url_file)
                 message = fill(self.templates[name], group, f"channel {name}", Signature())
                 await self._post(url, message, {}, "")
             elif isinstance(channel, Http):
@@ -69,7 +70,7 @@ class Delivery:
             raise NotDelivered(str(error), again=True) from None
 
     async def _http(self, name: str, channel: Http, group: ChannelAlertGroup) -> None:
-        url, signature = _secret(channel.url_file), Signature()
+        url, signature = _url(channel.url_file), Signature()
         if channel.sign and channel.secret_file:
             secret = _secret(channel.secret_file)
             if channel.sign == "dingtalk":
@@ -179,6 +180,15 @@ def _secret(path: str) -> str:
     return text
 
 
+def _url(path: str) -> str:
+    text = _secret(path)
+    try:
+        check_url(text, path)
+    except UserError as error:
+        raise NotDelivered(str(error), again=True) from None
+    return text
+
+
 def _headers(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
@@ -196,7 +206,7 @@ def _headers(path: str | None) -> dict[str, str]:
 def _check_json(message: bytes, where: str) -> None:
     try:
         msgspec.json.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(
             f"{where}: the template produced invalid JSON ({str(error)[:120]})."
         ) from None
@@ -212,7 +222,7 @@ def _confirmed(status: int, body: bytes, success: str) -> dict[str, Any]:
     key, _, wanted = success.partition("=")
     try:
         decoded = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise NotDelivered("The service returned invalid JSON.", again=True) from None
     if str(decoded.get(key)) != wanted:
         got = str(decoded.get(key))[:40]

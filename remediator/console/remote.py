@@ -16,6 +16,7 @@ import msgspec
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
+from fleetmedic.kernel.urls import check_public_url
 from fleetmedic.terminal.stack_option import suggested
 
 T = TypeVar("T")
@@ -68,8 +69,7 @@ class RemediatorClient:
         """Return a client for the remediator at `url`, or for the stack with the state directory `state`."""
         given = Path(token_file) if token_file else None
         if url is not None:
-            if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-                raise UserError(f"--url: expected http://HOST:PORT, got {url[:80]!r}.")
+            check_public_url(url, "--url")
             return cls(url.rstrip("/"), given, given is not None)
         stack = StackFile.read(state)
         if "remediator" not in stack.urls:
@@ -184,7 +184,7 @@ class RemediatorClient:
     def _decode(self, body: bytes, shape: type[T]) -> T:
         try:
             return msgspec.json.decode(body, type=shape)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise UserError(f"{self.url} is not a remediator; check --url.") from None
 
 

@@ -51,7 +51,9 @@ class DashboardRoutes:
         return [files, *(Endpoint(path, one, Audience.VIEWER) for path, one in answers.items())]
 
     async def index(self, request: Request) -> Response:
-        page = _TEMPLATES.get_template("index.html").render(dashboards=dashboards().values())
+        page = _TEMPLATES.get_template("index.html").render(
+            root="./", dashboards=dashboards().values()
+        )
         return HTMLResponse(page, headers=NO_CACHE)
 
     async def dashboard(self, request: Request) -> Response:
@@ -61,19 +63,23 @@ class DashboardRoutes:
                 "Dashboard not found. /dashboards lists all dashboards.\n", 404
             )
         page = _TEMPLATES.get_template("board.html").render(
-            dashboard=found, dashboards=dashboards().values()
+            root="../", dashboard=found, dashboards=dashboards().values()
         )
         return HTMLResponse(page, headers=NO_CACHE)
 
     async def as_in_grafana(self, request: Request) -> Response:
-        """Redirect URLs in Grafana's format, which alerts link to."""
+        """Redirect URLs in Grafana's format, which alerts link to.
+
+        The redirect is relative, because a reverse proxy can add a path prefix.
+        """
         uid = request.path_params["uid"]
         if uid not in dashboards():
             return PlainTextResponse(
                 "Dashboard not found. /dashboards lists all dashboards.\n", 404
             )
         query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(f"/dashboards/{uid}{query}")
+        root = "../../" if "slug" in request.path_params else "../"
+        return RedirectResponse(f"{root}dashboards/{uid}{query}")
 
     async def file(self, request: Request) -> Response:
         found = _files().get(request.path_params["name"])

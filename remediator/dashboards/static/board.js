@@ -57,12 +57,13 @@ function fill(panel, values) {
 /** A link to another dashboard. It keeps the variables and the time range if the link says so. */
 function anchor(link) {
   const made = document.createElement("a");
-  const address = new URL(link.url, location.origin);
+  // The dashboards contain links for Grafana: /d/UID.
+  const address = new URL(link.url.replace(/^\//, "").replace(/^d\/([^/?#]+)[^?#]*/, "dashboards/$1"), data.root);
   if (link.keepTime) { address.searchParams.set("from", state.from); address.searchParams.set("to", state.to); }
   if (link.includeVars) {
     for (const one of state.names) for (const value of state.chosen[one]) address.searchParams.append(`var-${one}`, value);
   }
-  made.href = address.pathname.replace(/^\/d\/([^/]+).*/, "/dashboards/$1") + address.search;
+  made.href = address.href;
   made.textContent = link.title;
   made.title = link.tooltip ?? "";
   return made;

@@ -14,7 +14,10 @@ async function ask(url) {
   return answer.json();
 }
 
-const at = (uid) => `/api/v1/dashboards/${encodeURIComponent(uid)}`;
+/** The URL of the list of incidents. A reverse proxy can add a path prefix, so it is relative to this file, static/data.js. */
+export const root = new URL("../", import.meta.url);
+
+const at = (uid) => `${root}api/v1/dashboards/${encodeURIComponent(uid)}`;
 
 /** The JSON of the dashboard. */
 export const board = (uid) => ask(at(uid));

@@ -170,5 +170,7 @@ def test_the_command_writes_or_prints(tmp_path: Path) -> None:
     assert said.exit_code == 0, said.output
     printed = CliRunner().invoke(command, ["render", "--token-file", "/s/token"])
     assert printed.stdout == out.read_text()
-    refused = CliRunner().invoke(command, ["render", "--remediator", "here"])
-    assert isinstance(refused.exception, UserError)
+    for url in ("here", "http://h:99999", "http://h?a=b", "http://u:p@h"):
+        refused = CliRunner().invoke(command, ["render", "--remediator", url])
+        assert isinstance(refused.exception, UserError)
+        assert str(refused.exception).startswith("--remediator: expected a URL")

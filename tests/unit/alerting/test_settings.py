@@ -54,6 +54,28 @@ def test_an_empty_file_tells_nobody_and_is_fine(tmp_path: Path) -> None:
         ("resolved: false", "resolvd: false", "resolvd"),
         ("to: [ops@example.org]", "to: []", "$.channels"),
         ('smarthost: "mail.example.org:587"', "smarthost: mail", "smarthost"),
+        (
+            "mail.example.org:587",
+            "mail.example.org:99999",
+            "$.channels.mail.smarthost: expected HOST:PORT",
+        ),
+        (
+            "mail.example.org:587",
+            "mail.example.org:0",
+            "$.channels.mail.smarthost: expected HOST:PORT",
+        ),
+        ("corp_id: c", "corp_id: c, url: h", "$.channels.wecom.url: expected a URL"),
+        ("corp_id: c", "corp_id: c, url: 'http://h/?a'", "$.channels.wecom.url: expected a URL"),
+        (
+            "  chat:",
+            "  page: {kind: pagerduty, routing_key_file: /s/k, url: 'http://h:0'}\n  chat:",
+            "$.channels.page.url: expected a URL with a port",
+        ),
+        (
+            "https://dead.example.org/ping",
+            "https://dead.example.org:99999",
+            "$.dead_man.url: expected a URL",
+        ),
         (", password_file: /s/p", "", "both `username` and `password_file`"),
         (", secret_file: /s/d", "", "both `sign` and `secret_file`"),
         ("sign: dingtalk", "sign: rot13", "sign"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -16,8 +17,10 @@ from fleetmedic.kernel.logs import configure_logs
 
 @pytest.fixture(autouse=True)
 def restore_structlog() -> Iterator[None]:
+    before = logging.getLogger().handlers[:]
     yield
     structlog.reset_defaults()
+    logging.getLogger().handlers[:] = before
 
 
 def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +48,28 @@ def test_a_file_gets_json_and_no_colour(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_unknown_level_is_one_sentence() -> None:
     with pytest.raises(UserError, match=r"debug, info.*'loud'"):
         configure_logs("loud")
+
+
+def test_a_message_of_a_library_is_an_event_too(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger().handlers.clear()  # pytest's own fail for an invalid record
+    for _ in range(2):  # configured twice, it is still one line
+        configure_logs(json=True)
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP %s\nreceived.", "request")
+    logging.getLogger("uvicorn.error").info("chatter")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logging.getLogger("asyncio").exception("Task failed")
+    logging.getLogger("asyncio").error("%d", "no number")
+    logging.getLogger("asyncio").log(99, "odd")
+    first, second, third, fourth = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["event"], first["level"], first["logger"], first["text"]) == (
+        "library_message", "warning", "uvicorn.error", "Invalid HTTP request\nreceived."
+    )  # fmt: skip
+    assert (second["level"], second["text"]) == ("error", "Task failed")
+    assert second["exception"].endswith("ValueError: broken")
+    assert third["text"] == "%d"
+    assert (fourth["level"], fourth["text"]) == ("critical", "odd")
 
 
 class Full(io.StringIO):

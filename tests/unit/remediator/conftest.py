@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ PASSWORD = "for-people-who-look"
 
 @pytest.fixture
 def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
-    """Serve a remediator whose data are in `tmp_path`; its parts are `app.state.parts` of the client."""
+    """Serve a remediator whose data are in `tmp_path`.
+
+    Its parts are `app.state.parts` of the client, and its application is `app.state.served`.
+    """
     # Here, so that tests of single parts load the whole no earlier than one that serves it.
     from remediator.admission import Access
     from remediator.app import running
@@ -57,8 +61,8 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
                     tmp_path, parts.unready, parts.dashboards, parts.discovery,
                     receivers, there,
                 )  # fmt: skip
-                app.router.routes.extend(make_app(desk).routes)
-                app.state.parts = parts
+                app.state.served, app.state.parts = make_app(desk), parts
+                app.router.routes.append(Mount("", app=app.state.served))
                 yield
 
         with TestClient(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from fleetmedic.kernel.logs import configure_logs
 from remediator import payload
 from remediator.admission import RefusedError
 from remediator.connections import TimedConnection, _Missing
@@ -159,6 +163,27 @@ def test_a_kept_connection_may_be_idle_between_two_requests() -> None:
             writer.close()
 
     asyncio.run(play())
+
+
+def test_an_invalid_request_is_one_structured_line_of_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def play() -> None:
+        async with serving() as address:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"\x16\x03\x01 not HTTP\r\n\r\n")
+            assert (await _until_closed(reader)).startswith(b"HTTP/1.1 400")
+            writer.close()
+
+    before = logging.getLogger().handlers[:]
+    try:
+        configure_logs(json=True)
+        asyncio.run(play())
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers[:] = before
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [one["text"] for one in events] == ["Invalid HTTP request received."]
 
 
 def test_the_reader_of_a_body_gives_up_first() -> None:

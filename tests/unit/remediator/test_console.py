@@ -605,7 +605,9 @@ def test_trouble_at_the_other_side_is_one_sentence_with_its_words(
     assert "returned status 503: the journal is [31mdown;" in said
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"incidents": 3}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b'{"incidents": 3}', b"\xff", b'{"incidents":' + b"[" * 100_000]
+)
 def test_something_else_at_the_address_is_one_sentence(
     capsys: pytest.CaptureFixture[str], place: Place, state: Path, body: bytes
 ) -> None:
@@ -614,11 +616,21 @@ def test_something_else_at_the_address_is_one_sentence(
     assert "is not a remediator; check --url" in said
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "localhost:9095", "ftp://a"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "localhost:9095",
+        "ftp://a",
+        "http://h:99999",
+        "http://[::1",
+        "http://h?a",
+    ],
+)
 def test_an_address_of_another_kind_is_refused(
     capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
-    assert "--url: expected http://HOST:PORT" in sentence(capsys, "incidents", "--url", url)
+    assert "--url: expected a URL" in sentence(capsys, "incidents", "--url", url)
 
 
 def test_why_keeps_what_the_incident_began_with_and_says_what_it_leaves_out(

@@ -153,3 +153,35 @@ def test_an_address_that_does_not_answer_shows_its_host_and_not_its_secret_path(
 def test_an_address_that_is_none_is_one_sentence(url: str) -> None:
     with pytest.raises(HttpError, match="cannot be reached"):
         send(url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:0", "http://a..b:1"])
+def test_whatever_the_client_library_raises_for_an_address_is_one_sentence(url: str) -> None:
+    async def ask() -> None:
+        async with PrometheusClient(url) as client:
+            await client.query("up")
+
+    with pytest.raises(HttpError, match=f"^{url}/api/v1/query cannot be reached: "):
+        asyncio.run(ask())
+    with pytest.raises(HttpError, match="cannot be reached"):
+        send(f"{url}/hook")
+
+
+@pytest.mark.parametrize("header", ["s\xebcret", "s\u0663cret", "s\x00cret", "s\ncret"])
+def test_a_header_that_cannot_be_sent_is_one_sentence_without_the_header(
+    server: FakeHttpServer, header: str
+) -> None:
+    async def ask() -> None:
+        async with Notifier() as notifier:
+            await notifier.exchange("POST", server.url, headers={"X-Key": header})
+
+    with pytest.raises(HttpError, match="cannot be reached") as caught:
+        asyncio.run(ask())
+    assert "cret" not in str(caught.value)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_a_response_that_is_nested_too_deeply_is_one_sentence(server: FakeHttpServer) -> None:
+    server.body = b'{"status":"success","data":{"resultType":"vector","result":' + b"[" * 100_000
+    with pytest.raises(HttpError, match="unexpected body"):
+        query(server)

@@ -1,15 +1,19 @@
 """The HTML pages show incidents and runbooks, and escape all values."""
 
+import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator import pages
-from remediator.core.events import Kind, moved, noted, opened, paused
+from remediator.core.events import Kind, absorbed, moved, noted, opened, paused
 from remediator.core.journal_state import JournalState
-from remediator.core.model import IncidentState, Level
+from remediator.core.model import Episode, IncidentState, Level
 from remediator.core.reasons import Reason
+
+LINK = re.compile(r'(?:href|src)="([^"]*)"')
 
 
 def test_an_incident_is_listed_and_its_text_is_escaped() -> None:
@@ -69,7 +73,7 @@ def test_an_open_incident_is_listed_however_many_are_newer() -> None:
     for n in range(pages.MAX_SHOWN + 1):
         target = Target.parse(f"node1/{n}")
         journal_state.apply(opened(f"inc-{n}", target, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
-    assert "/incidents/inc-0" in pages.home(journal_state)
+    assert "incidents/inc-0" in pages.home(journal_state)
 
 
 def test_the_page_of_an_incident_obeys_nothing_and_says_what_it_leaves_out() -> None:
@@ -122,6 +126,52 @@ def test_a_runbook_is_drawn_with_its_code_and_headings() -> None:
 def test_every_page_fits_the_width_of_the_device() -> None:
     for page in (pages.home(JournalState()), pages.runbook("GpuLost") or ""):
         assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+
+
+def test_the_links_of_a_page_are_relative_so_that_a_proxy_can_add_a_prefix() -> None:
+    journal_state = JournalState()
+    event = opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun.")
+    journal_state.apply(event)
+    one = journal_state.incidents["inc-1"]
+    rendered = {
+        "incidents": pages.home(journal_state),
+        "incidents/inc-1": pages.incident(one, [event], journal_state, None),
+        "runbooks": pages.runbooks(),
+        "runbooks/GpuLost": pages.runbook("GpuLost") or "",
+    }
+    for path, page in rendered.items():
+        found = {urljoin(f"http://h/gpu/{path}", one) for one in LINK.findall(page)}
+        assert {"http://h/gpu/", "http://h/gpu/static/page.css", "http://h/gpu/dashboards"} <= found
+        assert all(one.startswith("http://h/gpu/") for one in found), found
+    dashboard = "http://h/gpu/dashboards/fleetmedic-gpu?var-node=node1&amp;var-gpu=3"
+    links = LINK.findall(rendered["incidents/inc-1"])
+    assert dashboard in {urljoin("http://h/gpu/incidents/inc-1", one) for one in links}
+
+
+def test_each_cell_of_a_table_has_the_heading_of_its_column_for_narrow_screens() -> None:
+    journal_state = JournalState()
+    event = opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun.")
+    alert = Episode("a/b/1", "b", 1.0, "x", "GpuLost", "3", "GPU-d")
+    journal_state.apply(event)
+    journal_state.apply(absorbed("inc-1", Target.parse("node1/3"), alert, 1.0))
+    one = journal_state.incidents["inc-1"]
+    for page in (pages.home(journal_state), pages.incident(one, [event], journal_state, None)):
+        headings = re.findall(r"<th>([^<]*)", page)
+        assert len(headings) == 5
+        assert '<table class="stacked">' in page
+        assert re.findall(r'<td data-label="([^"]*)">', page) == headings
+        assert page.count("<td") == 5
+
+
+def test_no_template_and_no_script_names_a_path_from_the_root_of_the_host() -> None:
+    folder = Path(pages.__file__).parent
+    sources = [*folder.glob("templates/*"), *folder.glob("dashboards/templates/*")]
+    sources += [one for one in folder.glob("dashboards/static/*.js") if "uPlot" not in one.name]
+    assert len(sources) > 10
+    absolute = re.compile(
+        r"""(?:href|src)="/|["'`(]/(?:api|static|dashboards|incidents|runbooks)\b"""
+    )
+    assert {one.name for one in sources if absolute.search(one.read_text())} == set()
 
 
 @pytest.mark.parametrize("name", ["Nothing", "../GpuLost", "a/b", "", "G" * 101, "Nothing.md"])

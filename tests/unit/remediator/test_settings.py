@@ -70,6 +70,17 @@ def test_token_file_and_no_alertmanager_are_enough_and_the_level_is_observe(read
         (FULL.replace("max_new: 2", "max_new: true"), "$.guards.max_new"),
         (FULL.replace("http://127.0.0.1:9093", "localhost:9093"), "$.alertmanager_url"),
         (FULL.replace("http://127.0.0.1:1/x", "x"), "$.notify.webhooks[0]"),
+        (FULL.replace("http://127.0.0.1:1/x", "http://h:99999"), "$.notify.webhooks[0]"),
+        (FULL.replace("http://127.0.0.1:9090/", "http://127.0.0.1:99999"), "$.prometheus_url"),
+        (FULL.replace("http://127.0.0.1:9090/", "http://:9090"), "$.prometheus_url"),
+        (FULL.replace("http://127.0.0.1:9090/", "http://h/?x=y"), "$.prometheus_url"),
+        (FULL.replace("http://127.0.0.1:9093", "http://h:0"), "$.alertmanager_url"),
+        (FULL.replace("http://127.0.0.1:9093", "http://h#x"), "$.alertmanager_url"),
+        (FULL.replace("http://127.0.0.1:9093", "[http://h, http://]"), "$.alertmanager_url[1]"),
+        (FULL + "external_url: http://h:99999", "$.external_url"),
+        (FULL + "external_url: http://h/gpu?a=b", "$.external_url"),
+        (FULL + "external_url: http://h/gpu#a", "$.external_url"),
+        (FULL + "external_url: http://user:secret@h/gpu", "$.external_url"),
         (FULL + "discovery: {}", "$.discovery"),
         (FULL + "discovery: {hosts: h, file_sd: targets}", "$.discovery.file_sd"),
     ],
@@ -79,6 +90,7 @@ def test_a_bad_file_is_one_sentence_that_names_the_place(read, text, place) -> N
         read(text)
     assert f"at {place}:" in str(caught.value)
     assert "remediator.yml" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_the_token_is_read_and_an_open_file_is_warned_about(tmp_path) -> None:
@@ -124,3 +136,15 @@ def test_runbooks_get_the_urls_of_the_settings_without_credentials(tmp_path: Pat
         "http://localhost:9090": "http://prom:9090/p",
         "http://localhost:9093": "http://am1:9093",
     }
+
+
+def test_a_url_can_have_a_path_and_a_notification_url_also_a_query_and_a_password(read) -> None:
+    found = read(
+        FULL.replace("http://127.0.0.1:9090/", "http://u:p@h/prometheus/").replace(
+            "http://127.0.0.1:1/x", "https://u:p@h/hook?key=1"
+        )
+        + "external_url: https://h/gpu/"
+    )
+    assert found.prometheus_url == "http://u:p@h/prometheus"
+    assert found.webhooks == ("https://u:p@h/hook?key=1",)
+    assert found.external_url == "https://h/gpu"

@@ -304,13 +304,13 @@ def test_without_configured_receivers_every_one_is_accepted(client) -> None:
 def test_an_incident_has_a_page_with_its_summary_evidence_and_timeline(client) -> None:
     client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD)
     one = _until_incident(client)
-    assert f'href="/incidents/{one["id"]}"' in client.get("/").text
+    assert f'href="./incidents/{one["id"]}"' in client.get("/").text
     page = client.get(f"/incidents/{one['id']}").text
     story = client.get(f"/api/v1/incidents/{one['id']}").json()
     assert story["summary"].startswith("GpuLost on gpu/node1/3 since 20")
     for text in (
         story["summary"],
-        'href="/runbooks/GpuLost"',
+        'href="../runbooks/GpuLost"',
         "GPU-1-3",
         "IncidentOpened",
         "viewport",
@@ -319,7 +319,7 @@ def test_an_incident_has_a_page_with_its_summary_evidence_and_timeline(client) -
 
 
 def test_runbooks_are_served_as_pages(client) -> None:
-    assert 'href="/runbooks/GpuLost"' in client.get("/runbooks").text
+    assert 'href="./runbooks/GpuLost"' in client.get("/runbooks").text
     answer = client.get("/runbooks/GpuLost")
     assert answer.headers["content-type"].startswith("text/html")
     assert "<h2>Check</h2>" in answer.text

@@ -53,8 +53,9 @@ def client(server: Stranger) -> Prometheus:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"[]", b'{"status": 3}', b'{"status":"success","data":{"result":[{}]}}'],
-)
+    [b"", b"<html>", b"[]", b'{"status": 3}', b'{"status":"success","data":{"result":[{}]}}',
+     b'{"status":"success","data":' + b"[" * 100_000],
+)  # fmt: skip
 def test_an_answer_that_is_none_is_an_error_with_the_address(
     stranger: Stranger, body: bytes
 ) -> None:

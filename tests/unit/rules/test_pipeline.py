@@ -129,6 +129,11 @@ def test_settings_have_defaults_and_a_budget_per_detector(tmp_path: Path) -> Non
         ("window", "5 days", r"\$\.window"),
         ("step", "1s", r"\$\.step.*5 s to 3600 s"),
         ("prometheus_url", "localhost:9090", r"\$\.prometheus_url"),
+        ("prometheus_url", "http://h:99999", r"\$\.prometheus_url"),
+        ("prometheus_url", "http://h:x", r"\$\.prometheus_url"),
+        ("prometheus_url", "http://h/?a=b", r"\$\.prometheus_url"),
+        ("runbook_base", "http://h/?a=b", r"\$\.runbook_base"),
+        ("dashboard_base", "http://u:p@h", r"\$\.dashboard_base"),
         ("colour", "red", "colour"),
     ],
 )

@@ -95,14 +95,23 @@ def test_a_factor_that_makes_no_sense_is_refused(tmp_path: Path, factor: float) 
 
 
 def test_a_base_that_is_no_url_is_refused() -> None:
-    with pytest.raises(
-        UserError, match="the runbook base URL must start with http:// or https://, got 'wiki'"
-    ):
+    with pytest.raises(UserError, match=r"^the base URL of runbooks: expected a URL such as"):
         Links("wiki")
-    with pytest.raises(
-        UserError, match=r"the dashboard base URL must start with .* got 'grafana:3000'"
-    ):
+    with pytest.raises(UserError, match=r"^the base URL of dashboards: expected a URL such as"):
         Links(dashboards="grafana:3000")
+
+
+@pytest.mark.parametrize("option", ["--runbook-base", "--dashboard-base"])
+@pytest.mark.parametrize(
+    "url", ["wiki", "http://", "http://h:99999", "http://h?a=b", "http://h/#a", "http://u:secret@h"]
+)
+def test_a_base_url_that_breaks_links_is_refused_with_its_option(
+    tmp_path: Path, option: str, url: str
+) -> None:
+    said = CliRunner().invoke(command, ["render", "--out", str(tmp_path), option, url]).exception
+    assert isinstance(said, UserError)
+    assert str(said).startswith(f"{option}: expected a URL")
+    assert "secret" not in str(said)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_who_asked_is_told_whether_another_try_can_help(
         (b'{"errcode": 310000, "errmsg": "sign"}', "errcode=310000, expected 0"),
         (b"<html>", "invalid JSON"),
         (b"[]", "invalid JSON"),
+        (b'{"errcode": ' + b"[" * 100_000, "invalid JSON"),
     ],
 )
 def test_a_service_that_says_no_with_a_200_did_not_take_it(
@@ -154,6 +155,23 @@ def test_a_service_that_is_not_there_is_worth_another_try_and_its_secret_is_not_
 def test_an_empty_file_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(NotDelivered, match="url is empty"):
         _deliver(Http(url_file=_file(tmp_path / "url", text), template="sms"))
+
+
+@pytest.mark.parametrize("url", ["TOPSECRET", "http://h:99999/TOPSECRET", "http://[::1/TOPSECRET"])
+@pytest.mark.parametrize("sign", ["", "dingtalk"])
+def test_a_file_without_a_valid_url_is_named_and_its_content_is_not_said(
+    tmp_path: Path, url: str, sign: str
+) -> None:
+    path = _file(tmp_path / "url", url)
+    secret = _file(tmp_path / "secret", "s") if sign else None
+    for channel in (
+        Teams(url_file=path),
+        Http(url_file=path, template="sms", sign=sign, secret_file=secret),
+    ):
+        with pytest.raises(NotDelivered, match=f"^{path}: expected a URL") as error:
+            _deliver(channel)
+        assert error.value.again
+        assert "TOPSECRET" not in str(error.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

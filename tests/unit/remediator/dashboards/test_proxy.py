@@ -29,6 +29,7 @@ from remediator.dashboards.proxy import (
 from remediator.dashboards.routes import DashboardRoutes
 from remediator.metrics import RemediatorMetrics
 from remediator.prometheus import PrometheusClient
+from remediator.security_headers import SecurityHeaders
 from remediator.webhook import _WebhookEndpoints
 
 BOARD = "fleetmedic-fleet"
@@ -82,7 +83,8 @@ def served(url: str | None) -> Iterator[TestClient]:
         SimpleNamespace(access=Access("t" * 16), metrics=RemediatorMetrics(JournalState()))
     )  # type: ignore[arg-type]
     app = Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in pictures.endpoints()])
-    with TestClient(app, "http://localhost", client=("127.0.0.1", 50000)) as client:
+    secured = SecurityHeaders(app)
+    with TestClient(secured, "http://localhost", client=("127.0.0.1", 50000)) as client:
         yield client
 
 
@@ -206,5 +208,9 @@ def test_pages_run_only_their_own_scripts_and_carry_none_inline(listener) -> Non
             assert "style=" not in page.text
             assert "<script>" not in page.text
         moved = client.get(f"/d/{BOARD}/slug?var-node=n1", follow_redirects=False)
-        assert moved.headers["location"] == f"/dashboards/{BOARD}?var-node=n1"
+        assert moved.headers["location"] == f"../../dashboards/{BOARD}?var-node=n1"
+        moved = client.get(f"/d/{BOARD}", follow_redirects=False)
+        assert moved.headers["location"] == f"../dashboards/{BOARD}"
+        followed = client.get(f"/d/{BOARD}/slug?var-node=n1")
+        assert (followed.status_code, followed.url.path) == (200, f"/dashboards/{BOARD}")
         assert "MIT" in client.get("/static/uPlot.LICENSE").text
