@@ -1,6 +1,7 @@
-"""A minimal HTTP/1.1 server for the worker pool, based on h11, with limits on every resource.
+"""A minimal HTTP/1.1 server based on h11, with limits on every resource.
 
-A framework would double the memory of each process, and the pool runs many processes on a small machine.
+A framework would double the memory of each process, and the worker pool runs many processes on a
+small machine.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import h11
 
 MAX_HEAD = 16_384
 MAX_BODY = 65_536
-MAX_ANSWER = 1_000_000
 MAX_CONNECTIONS = 2_000
 IDLE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class PoolRequest:
+class HttpRequest:
     """An HTTP request. `path` excludes the query."""
 
     method: str
@@ -30,7 +30,7 @@ class PoolRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolResponse:
+class HttpResponse:
     """An HTTP response."""
 
     status: int
@@ -39,7 +39,7 @@ class PoolResponse:
     retry_after: int | None = None
 
 
-Handler = Callable[[PoolRequest], Awaitable[PoolResponse]]
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class BadRequest(Exception):  # noqa: N818 - the name of the status
@@ -50,7 +50,7 @@ class BadRequest(Exception):  # noqa: N818 - the name of the status
         self.status = status
 
 
-async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) -> Any:
+async def next_event(reader: asyncio.StreamReader, connection: h11.Connection) -> Any:
     """Return the peer's next event, or ConnectionClosed if the peer has closed the connection.
 
     Raises h11.RemoteProtocolError for invalid data, and TimeoutError if the peer is silent.
@@ -65,12 +65,12 @@ async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) 
 
 async def read_request(
     reader: asyncio.StreamReader, connection: h11.Connection
-) -> PoolRequest | None:
+) -> HttpRequest | None:
     """Read the next HTTP request; None at the end of the connection. Raises BadRequest."""
     head: h11.Request | None = None
     body = bytearray()
     try:
-        while not isinstance(event := await _next_event(reader, connection), h11.EndOfMessage):
+        while not isinstance(event := await next_event(reader, connection), h11.EndOfMessage):
             if isinstance(event, h11.Request):
                 head = event
             elif isinstance(event, h11.Data):
@@ -85,7 +85,7 @@ async def read_request(
         raise BadRequest(error.error_status_hint) from None
     assert head is not None  # noqa: S101 - h11 reports no end before the head
     path = head.target.partition(b"?")[0].decode("ascii")
-    return PoolRequest(head.method.decode("ascii"), path, bytes(body))
+    return HttpRequest(head.method.decode("ascii"), path, bytes(body))
 
 
 def _announced(head: h11.Request) -> int:
@@ -93,7 +93,7 @@ def _announced(head: h11.Request) -> int:
 
 
 def render(
-    response: PoolResponse,
+    response: HttpResponse,
     connection: h11.Connection,
     *,
     close: bool = False,
@@ -121,7 +121,7 @@ def _server_side() -> h11.Connection:
     return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
 
 
-class PoolServer:
+class HttpServer:
     """An HTTP server that passes every request to one handler."""
 
     def __init__(self, handler: Handler) -> None:
@@ -158,7 +158,7 @@ class PoolServer:
             if len(self._connections) <= MAX_CONNECTIONS:
                 await self._serve(reader, writer, task)
             else:
-                writer.write(render(PoolResponse(503, retry_after=1), _server_side(), close=True))
+                writer.write(render(HttpResponse(503, retry_after=1), _server_side(), close=True))
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             pass  # the client disconnected, or the server is closing
         finally:
@@ -177,7 +177,7 @@ class PoolServer:
             try:
                 request = await read_request(reader, connection)
             except BadRequest as error:
-                answer = PoolResponse(error.status, f"{error}\n".encode())
+                answer = HttpResponse(error.status, f"{error}\n".encode())
                 writer.write(render(answer, connection, close=True))
                 return
             if request is None:
@@ -191,43 +191,3 @@ class PoolServer:
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
-
-
-async def fetch(
-    host: str, port: int, method: str, path: str, body: bytes = b""
-) -> tuple[int, bytes]:
-    """Send one request to a server on this machine; returns status and body.
-
-    Raises OSError, or EOFError if the response is incomplete.
-    """
-    reader, writer = await asyncio.open_connection(host, port)
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-    headers = [
-        ("Host", f"{host}:{port}"),
-        ("Content-Length", str(len(body))),
-        ("Connection", "close"),
-    ]
-    sent: tuple[h11.Event, ...] = (
-        h11.Request(method=method, target=path, headers=headers),
-        h11.Data(data=body),
-        h11.EndOfMessage(),
-    )
-    try:
-        writer.write(b"".join(connection.send(one) or b"" for one in sent))
-        status, content = 0, bytearray()
-        while not isinstance(event := await _next_event(reader, connection), h11.EndOfMessage):
-            if isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                content += event.data
-            elif isinstance(event, h11.ConnectionClosed):
-                raise EOFError(
-                    f"{host}:{port} closed the connection before the end of its response"
-                )
-            if len(content) > MAX_ANSWER:
-                raise EOFError(f"{host}:{port} sent more than {MAX_ANSWER} bytes")
-        return status, bytes(content)
-    except h11.RemoteProtocolError:
-        raise EOFError(f"{host}:{port} sent an invalid HTTP response") from None
-    finally:
-        writer.close()
