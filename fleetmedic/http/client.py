@@ -9,6 +9,7 @@ import h11
 from fleetmedic.http.server import MAX_HEAD, next_event
 
 MAX_ANSWER = 1_000_000
+ANSWER_SECONDS = 15.0
 
 
 async def fetch(
@@ -16,8 +17,16 @@ async def fetch(
 ) -> tuple[int, bytes]:
     """Send one request to a server on this machine; returns status and body.
 
-    Raises OSError, or EOFError if the response is incomplete.
+    Raises OSError, also if the response is not complete after ANSWER_SECONDS, or EOFError if the response is incomplete.
     """
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await _fetch(host, port, method, path, body)
+    except h11.RemoteProtocolError:
+        raise EOFError(f"{host}:{port} sent an invalid HTTP response") from None
+
+
+async def _fetch(host: str, port: int, method: str, path: str, body: bytes) -> tuple[int, bytes]:
     reader, writer = await asyncio.open_connection(host, port)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
     headers = [
@@ -45,7 +54,5 @@ async def fetch(
             if len(content) > MAX_ANSWER:
                 raise EOFError(f"{host}:{port} sent more than {MAX_ANSWER} bytes")
         return status, bytes(content)
-    except h11.RemoteProtocolError:
-        raise EOFError(f"{host}:{port} sent an invalid HTTP response") from None
     finally:
         writer.close()

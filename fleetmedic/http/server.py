@@ -17,7 +17,12 @@ import h11
 MAX_HEAD = 16_384
 MAX_BODY = 65_536
 MAX_CONNECTIONS = 2_000
-IDLE_SECONDS = 15.0
+# Each limit is for the whole step, so a client that sends one byte per second cannot extend it.
+IDLE_SECONDS = 10.0  # until the first byte of a request
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 10.0
+WRITE_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +44,11 @@ class HttpResponse:
     retry_after: int | None = None
 
 
-Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+HttpHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class BadRequest(Exception):  # noqa: N818 - the name of the status
-    """The request is malformed or too large. `status` is the status of the response."""
+    """The request is malformed, too large or too slow. `status` is the status of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(HTTPStatus(status).phrase)
@@ -53,10 +58,10 @@ class BadRequest(Exception):  # noqa: N818 - the name of the status
 async def next_event(reader: asyncio.StreamReader, connection: h11.Connection) -> Any:
     """Return the peer's next event, or ConnectionClosed if the peer has closed the connection.
 
-    Raises h11.RemoteProtocolError for invalid data, and TimeoutError if the peer is silent.
+    The caller limits the time. Raises h11.RemoteProtocolError for invalid data.
     """
     while (event := connection.next_event()) is h11.NEED_DATA:
-        data = await asyncio.wait_for(reader.read(MAX_HEAD), IDLE_SECONDS)
+        data = await reader.read(MAX_HEAD)
         if not data:
             return h11.ConnectionClosed()
         connection.receive_data(data)
@@ -67,25 +72,49 @@ async def read_request(
     reader: asyncio.StreamReader, connection: h11.Connection
 ) -> HttpRequest | None:
     """Read the next HTTP request; None at the end of the connection. Raises BadRequest."""
-    head: h11.Request | None = None
-    body = bytearray()
-    try:
-        while not isinstance(event := await next_event(reader, connection), h11.EndOfMessage):
-            if isinstance(event, h11.Request):
-                head = event
-            elif isinstance(event, h11.Data):
-                body += event.data
-            else:  # the connection was closed
-                return None
-            if len(body) > MAX_BODY or (head and _announced(head) > MAX_BODY):
-                raise BadRequest(413)
-    except TimeoutError:
+    if not await _begins(reader, connection):
         return None
+    try:
+        async with asyncio.timeout(HEAD_SECONDS):
+            head = await next_event(reader, connection)
+        if not isinstance(head, h11.Request):  # the connection was closed
+            return None
+        if _announced(head) > MAX_BODY:
+            raise BadRequest(413)
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _read_body(reader, connection)
+    except TimeoutError:
+        raise BadRequest(408) from None
     except h11.RemoteProtocolError as error:
         raise BadRequest(error.error_status_hint) from None
-    assert head is not None  # noqa: S101 - h11 reports no end before the head
+    if body is None:
+        return None
     path = head.target.partition(b"?")[0].decode("ascii")
-    return HttpRequest(head.method.decode("ascii"), path, bytes(body))
+    return HttpRequest(head.method.decode("ascii"), path, body)
+
+
+async def _begins(reader: asyncio.StreamReader, connection: h11.Connection) -> bool:
+    """Wait for the first byte of a request. Returns False if the client stays silent."""
+    if connection.trailing_data[0]:
+        return True
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            connection.receive_data(await reader.read(MAX_HEAD))
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _read_body(reader: asyncio.StreamReader, connection: h11.Connection) -> bytes | None:
+    """Return the body of a request; None if the client closes the connection before its end."""
+    body = bytearray()
+    while not isinstance(event := await next_event(reader, connection), h11.EndOfMessage):
+        if not isinstance(event, h11.Data):
+            return None
+        body += event.data
+        if len(body) > MAX_BODY:
+            raise BadRequest(413)
+    return bytes(body)
 
 
 def _announced(head: h11.Request) -> int:
@@ -124,8 +153,9 @@ def _server_side() -> h11.Connection:
 class HttpServer:
     """An HTTP server that passes every request to one handler."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: HttpHandler, max_connections: int = MAX_CONNECTIONS) -> None:
         self._handler = handler
+        self._max = max_connections
         self._connections: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -151,20 +181,20 @@ class HttpServer:
             task.cancel()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= self._max:
+            writer.write(render(HttpResponse(503, retry_after=1), _server_side(), close=True))
+            return await _close(writer)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - asyncio runs this as a task
         self._connections.add(task)
         try:
-            if len(self._connections) <= MAX_CONNECTIONS:
-                await self._serve(reader, writer, task)
-            else:
-                writer.write(render(HttpResponse(503, retry_after=1), _server_side(), close=True))
-        except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            pass  # the client disconnected, or the server is closing
+            await self._serve(reader, writer, task)
+        except (OSError, asyncio.CancelledError):  # TimeoutError is an OSError
+            pass  # the client disconnected or does not read, or the server is closing
         finally:
-            self._connections.discard(task)
             self._busy.discard(task)
-            writer.close()
+            await _close(writer)
+            self._connections.discard(task)
 
     async def _serve(
         self,
@@ -186,8 +216,19 @@ class HttpServer:
             response = await self._handler(request)
             head_only = request.method == "HEAD"
             writer.write(render(response, connection, close=self._draining, head_only=head_only))
-            await writer.drain()
+            async with asyncio.timeout(WRITE_SECONDS):
+                await writer.drain()
             self._busy.discard(task)
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close the connection. Waits briefly until the client has received the rest of the response."""
+    writer.close()
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await writer.wait_closed()
+    except (OSError, asyncio.CancelledError):
+        writer.transport.abort()
