@@ -7,8 +7,8 @@ small machine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -27,21 +27,23 @@ CLOSE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """An HTTP request. `path` excludes the query."""
+    """An HTTP request. `path` excludes the query. Header names are in lower case."""
 
     method: str
     path: str
     body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An HTTP response."""
+    """An HTTP response. `allow` are the methods that the path supports, for status 405."""
 
     status: int
     body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
     retry_after: int | None = None
+    allow: str = ""
 
 
 HttpHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
@@ -90,7 +92,7 @@ async def read_request(
     if body is None:
         return None
     path = head.target.partition(b"?")[0].decode("ascii")
-    return HttpRequest(head.method.decode("ascii"), path, body)
+    return HttpRequest(head.method.decode("ascii"), path, body, _headers(head))
 
 
 async def _begins(reader: asyncio.StreamReader, connection: h11.Connection) -> bool:
@@ -117,8 +119,22 @@ async def _read_body(reader: asyncio.StreamReader, connection: h11.Connection) -
     return bytes(body)
 
 
+def _headers(head: h11.Request) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw, value in head.headers:
+        name, text = raw.decode("ascii"), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
+
+
 def _announced(head: h11.Request) -> int:
     return int(dict(head.headers).get(b"content-length", b"0"))
+
+
+def wrong_method(allowed: str) -> HttpResponse:
+    """Return the response to a method that the path does not support, such as `GET, HEAD`."""
+    text = f"Method not allowed; this path supports {allowed.replace(', ', ' and ')} only.\n"
+    return HttpResponse(405, text.encode(), allow=allowed)
 
 
 def render(
@@ -132,7 +148,10 @@ def render(
     headers = [
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),
+        ("X-Content-Type-Options", "nosniff"),
     ]
+    if response.allow:
+        headers.append(("Allow", response.allow))
     if response.retry_after is not None:
         headers.append(("Retry-After", str(response.retry_after)))
     if close:

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleetmedic.http.client import fetch
-from fleetmedic.http.server import HttpRequest, HttpResponse, HttpServer
+from fleetmedic.http.server import HttpRequest, HttpResponse, HttpServer, wrong_method
 from fleetmedic.localcluster.pool.metrics import CONTENT_TYPE, GatewayMetrics
 from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_terminated
 
+PATHS = ("/", "/infer", "/metrics", "/healthz")
 MAX_WAITING = 1_000
 WAIT_SECONDS = 60.0
 WORKER_SECONDS = 10.0
@@ -60,6 +61,11 @@ class Gateway:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Forward `/infer` to a worker, and serve the other paths."""
+        if request.path not in PATHS:
+            return HttpResponse(404, b"not found; expected /infer, /metrics or /healthz\n")
+        allowed = "POST" if request.path == "/infer" else "GET, HEAD"
+        if request.method not in allowed.split(", "):
+            return wrong_method(allowed)
         if request.path == "/metrics":
             page = self.metrics.render(
                 waiting=len(self._waiting), running=self._running, replicas=len(self._workers)
@@ -69,8 +75,6 @@ class Gateway:
             return HttpResponse(200, b"ok\n")
         if request.path == "/":
             return HttpResponse(200, b"Worker pool. Paths: /infer, /metrics, /healthz.\n")
-        if request.path != "/infer":
-            return HttpResponse(404, b"not found; expected /infer, /metrics or /healthz\n")
         arrived = time.monotonic()
         response = await self._answer(request)
         self.metrics.answered(response.status, time.monotonic() - arrived)

@@ -23,6 +23,7 @@ from fleetmedic.http.server import (
     HttpResponse,
     HttpServer,
     read_request,
+    wrong_method,
 )
 
 
@@ -226,3 +227,27 @@ def test_an_incomplete_response_ends_the_fetch(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.sleep(0.2)
 
     asyncio.run(go())
+
+
+def test_headers_are_read_and_repeated_ones_are_joined() -> None:
+    request = parse(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: x\r\nACCEPT: y\r\n\r\n")
+    assert request is not None
+    assert request.headers == {"host": "a", "accept": "x, y"}
+
+
+def test_a_response_to_a_wrong_method_names_the_allowed_ones_and_no_response_may_be_sniffed() -> (
+    None
+):
+    async def refuse(request: HttpRequest) -> HttpResponse:
+        return wrong_method("GET, HEAD")
+
+    async def scene(port: int) -> None:
+        answer = await send(port, b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
+        assert b"Allow: GET, HEAD\r\n" in answer
+        assert b"X-Content-Type-Options: nosniff\r\n" in answer
+        assert answer.endswith(
+            b"\r\n\r\nMethod not allowed; this path supports GET and HEAD only.\n"
+        )
+
+    serve(scene, refuse)

@@ -79,6 +79,26 @@ def test_requests_wait_for_an_idle_worker_and_all_are_answered(tmp_path: Path) -
     play(tmp_path, 2, scene)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("HEAD", "/metrics", 200),
+        ("TRACE", "/metrics", 405),
+        ("POST", "/healthz", 405),
+        ("GET", "/infer", 405),
+        ("GET", "/nothing", 404),
+    ],
+)
+def test_the_gateway_rejects_methods_that_a_path_does_not_support(
+    tmp_path: Path, method: str, path: str, status: int
+) -> None:
+    async def scene(gateway: Gateway, port: int) -> None:
+        answer = await gateway.handle(HttpRequest(method, path))
+        assert answer.status == status
+
+    play(tmp_path, 0, scene)
+
+
 def test_a_worker_that_died_costs_no_request(tmp_path: Path) -> None:
     async def scene(gateway: Gateway, port: int) -> None:
         calls = [fetch("127.0.0.1", port, "POST", "/infer") for _ in range(4)]
