@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import fcntl
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from exporter import state_dir
 from exporter.boot import BootReader, ProcBoot, SimulatedBoot
 from exporter.catalogue import catalogue
 from exporter.gpu_states import INTERVALS, GpuStates, WorkerPoolState
@@ -208,10 +208,12 @@ def once(settings: ExporterSettings) -> bytes:
     """Collect all metrics once and return the metrics page.
 
     It uses a copy of the state, so a running exporter with the same state directory is not
-    affected.
+    affected. A state directory that cannot be created is a warning only.
     """
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
         try:
+            if not settings.state_dir.exists():
+                _warn_of_state_dir(settings.state_dir)
             for name in ("inventory.json", "xid.json"):
                 if (settings.state_dir / name).is_file():
                     shutil.copy(settings.state_dir / name, folder)
@@ -232,12 +234,20 @@ def once(settings: ExporterSettings) -> bytes:
         return page.text
 
 
+def _warn_of_state_dir(path: Path) -> None:
+    try:
+        state_dir.check(path)
+    except UserError as error:
+        logger()("state_dir_unusable", why=str(error))
+
+
 def check(settings: ExporterSettings) -> None:
     """Check whether the exporter could start with these settings, without changing anything. Raises
     UserError."""
     settings.web.read(logger())
     if path := settings.flags.get(SOCKET):
         inbox.check(path)
+    state_dir.check(settings.state_dir)
     with tempfile.TemporaryDirectory(prefix="fleetmedic-exporter-") as folder:
         build(_with_temporary_state(settings, Path(folder)), logger())
 
@@ -257,7 +267,7 @@ def serve(settings: ExporterSettings) -> None:
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     log, web = logger(), settings.web
     file, token = web.read(log)
-    lock = claim(settings.state_dir)
+    lock = state_dir.claim(settings.state_dir)
     listeners = [listen(host, port) for host, port in web.addresses]
     exporter = build(settings, log)
     access_control = AccessControl(file, token, exporter.counters, log)
@@ -295,23 +305,3 @@ def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     error = context.get("exception")
     why = f"{type(error).__name__}: {error}" if error else ""
     logger()("stray_error", what=str(context.get("message", ""))[:200], why=why[:500])
-
-
-def claim(state_dir: Path) -> int:
-    """Create the state directory, lock it for this process, and return the lock's file descriptor.
-
-    Raises UserError if another exporter holds the lock, or the directory is not writable.
-    """
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            f"--state.dir: another exporter uses {state_dir}; stop it, or specify another directory."
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"--state.dir: cannot write {state_dir} ({error.strerror}); specify another directory."
-        ) from None
-    return lock

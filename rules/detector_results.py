@@ -6,20 +6,24 @@ respond, the scores disappear and do not become stale.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from fleetmedic.http.server import HttpRequest, HttpResponse, HttpServer, wrong_method
 from fleetmedic.terminal.listen_errors import cannot_listen
 from rules.detectors.base import Score
 
-SLOW_CLIENT_SECONDS = 3.0
+MAX_CONNECTIONS = 200
+PATHS = ("/", "/metrics", "/-/healthy", "/-/ready")
+_PATHS_TEXT = b"Available paths: /metrics, /-/healthy, /-/ready.\n"
 
 
 @dataclass(slots=True)
@@ -104,45 +108,41 @@ def _gauge(name: str, help_text: str, values: dict[str, float]) -> GaugeMetricFa
     return family
 
 
-def server(host: str, port: int, results: DetectorResults) -> ThreadingHTTPServer:
-    """Create the HTTP server for the results, without starting it. Raises UserError if the port is
-    in use."""
-    registry = CollectorRegistry()
-    registry.register(DetectorResultsCollector(results))
+class DetectorPages:
+    """Serves the HTTP paths /metrics, /-/healthy and /-/ready of the detectors."""
 
-    class Handler(BaseHTTPRequestHandler):
-        """Serves the HTTP paths /metrics, /-/healthy and /-/ready of the detectors."""
+    def __init__(self, results: DetectorResults) -> None:
+        self._results = results
+        self._registry = CollectorRegistry()
+        self._registry.register(DetectorResultsCollector(results))
 
-        timeout = SLOW_CLIENT_SECONDS
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Return the response to a request."""
+        if request.path not in PATHS:
+            return HttpResponse(404, _PATHS_TEXT)
+        if request.method not in ("GET", "HEAD"):
+            return wrong_method("GET, HEAD")
+        if request.path == "/metrics":
+            encode, kind = choose_encoder(request.headers.get("accept", ""))
+            return HttpResponse(200, encode(self._registry), kind)
+        if request.path == "/-/healthy":
+            return HttpResponse(200, b"fleetmedic rules is healthy.\n")
+        if request.path == "/-/ready":
+            if self._results.ready:
+                return HttpResponse(200, b"ready.\n")
+            return HttpResponse(503, b"not ready: the first run has not finished.\n")
+        return HttpResponse(200, _PATHS_TEXT)
 
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                encode, kind = choose_encoder(self.headers.get("Accept", ""))
-                self._answer(200, encode(registry), kind)
-            elif path == "/-/healthy":
-                self._answer(200, b"fleetmedic rules is healthy.\n")
-            elif path == "/-/ready":
-                ready = results.ready
-                text = b"ready.\n" if ready else b"not ready: the first run has not finished.\n"
-                self._answer(200 if ready else 503, text)
-            else:
-                found = 200 if path == "/" else 404
-                self._answer(found, b"Available paths: /metrics, /-/healthy, /-/ready.\n")
 
-        def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
-            """Suppress the log lines that http.server writes for each request."""
-
+def serve_results(host: str, port: int, results: DetectorResults) -> int:
+    """Serve the results in a background thread, and return the port. Raises UserError if the port
+    is in use."""
+    loop = asyncio.new_event_loop()
+    server = HttpServer(DetectorPages(results).handle, MAX_CONNECTIONS)
     try:
-        found = ThreadingHTTPServer((host, port), Handler)
+        bound = loop.run_until_complete(server.start(host, port))
     except OSError as error:
+        loop.close()
         raise cannot_listen(host, port, error, "--web.listen-address") from None
-    found.daemon_threads = True
-    return found
+    threading.Thread(target=loop.run_forever, daemon=True, name="http").start()
+    return bound

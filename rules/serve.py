@@ -65,13 +65,12 @@ def serve(config: Path, listen: str) -> None:
     _one_thread()
     settings = read_settings(config)
     require_folders(settings, config)
-    from rules.detector_results import server
+    from rules.detector_results import serve_results
     from rules.detectors.registry import DETECTORS
     from rules.service import DetectorService
 
     service = DetectorService(settings, tuple(DETECTORS))
-    pages = server(*_address(listen), service.results)
-    threading.Thread(target=pages.serve_forever, daemon=True, name="http").start()
+    serve_results(*_address(listen), service.results)
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -31,6 +31,7 @@ class DetectorService:
         self._scoring = settings.scoring_seconds
         self._models: dict[str, Model] = {}
         self._ran_well: dict[str, bool] = {}
+        self._scored_well: dict[str, bool] = {}
         self._fit_due = self._check_due = self._score_due = 0.0
         self.results = DetectorResults(self._interval, FRESH_SCORINGS * self._scoring)
 
@@ -73,7 +74,14 @@ class DetectorService:
         good = {item.detector: now for item in outcomes if item.ok}
         self.results.last_run = {**self.results.last_run, **good}
         self._ran_well |= {item.detector: item.ok for item in outcomes}
-        self.results.success = dict(self._ran_well)
+        self._publish_success()
+
+    def _publish_success(self) -> None:
+        """A detector succeeds if both its latest run and its latest scoring succeeded."""
+        self.results.success = {
+            name: self._ran_well.get(name, True) and self._scored_well.get(name, True)
+            for name in (*self._ran_well, *self._scored_well)
+        }
 
     def _score(self) -> None:
         for detector in self._detectors:
@@ -81,19 +89,18 @@ class DetectorService:
             if model is None or not isinstance(detector, Scorer):
                 continue
             now = time.time()
+            self._scored_well[detector.name] = False
             try:
                 found = tuple(detector.score(model, self._prometheus.latest(detector.queries, now)))
                 level = {detector.name: detector.threshold(model)}
             except PrometheusError as error:
                 log.warning("scoring failed", detector=detector.name, error=str(error))
-                self.results.success = {**self.results.success, detector.name: False}
                 continue
             except Exception:  # whatever a detector raises, the others score
                 log.exception("detector_failed", detector=detector.name, step="score")
-                self.results.success = {**self.results.success, detector.name: False}
                 self.results.count_exception(detector.name, "score")
                 continue
             self.results.scores = {**self.results.scores, detector.name: (now, found)}
             self.results.thresholds = {**self.results.thresholds, **level}
-            well = {detector.name: self._ran_well.get(detector.name, False)}
-            self.results.success = {**self.results.success, **well}
+            self._scored_well[detector.name] = True
+        self._publish_success()

@@ -1,7 +1,8 @@
 """Reloads the web configuration when its files change. The files are checked at each request.
 
 If a new file is invalid, the previous configuration stays in effect. The log and a metric report
-this.
+this. A new file that removes all users or TLS is invalid too, because an emptied or truncated file
+must not disable authentication.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from exporter.web.config import WebConfig, read
 from exporter.web.tls import context
 from fleetmedic.kernel.errors import UserError
 
+VERIFIED = "RequireAndVerifyClientCert"
 Stamp = tuple[int, int, int, int] | None
 
 
@@ -56,6 +58,7 @@ class ConfigFile:
         self._seen = {}
         self._record_stamps([path])
         config = read(path)
+        _check_protection(path, self.config, config)
         tls = config.tls
         made = None
         if tls is not None:
@@ -85,6 +88,23 @@ class ConfigFile:
         So the next check detects changes that are made during the read.
         """
         self._seen |= {path: _stamp(path) for path in paths}
+
+
+def _check_protection(path: Path, before: WebConfig, after: WebConfig) -> None:
+    """Raise UserError if a reload would remove a protection. At startup, `before` has none."""
+    checked = [config.tls and config.tls.client_auth_type == VERIFIED for config in (before, after)]
+    if before.tls and not after.tls:
+        key, lost = "tls_server_config", "TLS"
+    elif checked[0] and not checked[1]:
+        key, lost = "tls_server_config.client_auth_type", "the check of client certificates"
+    elif before.users and not after.users:
+        key, lost = "basic_auth_users", "all users"
+    else:
+        return
+    raise UserError(
+        f"{path}: {key}: a reload cannot remove {lost}. Restore the key, or restart the exporter to "
+        f"remove {lost}."
+    )
 
 
 def _stamp(path: Path) -> Stamp:

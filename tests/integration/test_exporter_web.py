@@ -163,21 +163,24 @@ def test_users_are_let_in_by_their_password_and_changed_without_a_restart(start:
     assert running.status("other:right") == 200
     running.web.write_text("basic_auth_users: {other: plain}\n")
     assert running.status("other:right") == 200
+    running.web.write_text("")
+    assert running.status() == 401
 
     def shown() -> bool:
         login = {"Authorization": "Basic " + base64.b64encode(b"other:right").decode()}
         lines = running.ask("/metrics", headers=login)[1].decode().splitlines()
         return {
             "gpu_exporter_web_config_reload_success 0",
-            "gpu_exporter_auth_failures_total 5",
+            "gpu_exporter_auth_failures_total 6",
         } <= {*lines}
 
     running.until(shown)
     code, told = running.end()
     assert code == 0
     kept = [each for each in told if each["event"] == "web_config_kept"]
-    assert len(kept) == 1
+    assert len(kept) == 2
     assert "basic_auth_users.other" in kept[0]["why"]
+    assert "a reload cannot remove all users" in kept[1]["why"]
     assert "right" not in str(told)
 
 

@@ -15,10 +15,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleetmedic.localcluster.pool.http import PoolRequest, PoolResponse, PoolServer, fetch
+from fleetmedic.http.client import fetch
+from fleetmedic.http.server import HttpRequest, HttpResponse, HttpServer, wrong_method
 from fleetmedic.localcluster.pool.metrics import CONTENT_TYPE, GatewayMetrics
 from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_terminated
 
+PATHS = ("/", "/infer", "/metrics", "/healthz")
 MAX_WAITING = 1_000
 WAIT_SECONDS = 60.0
 WORKER_SECONDS = 10.0
@@ -31,8 +33,8 @@ RELOAD_SECONDS = 0.2
 class Pending:
     """A request that waits for its response."""
 
-    request: PoolRequest
-    answer: asyncio.Future[PoolResponse]
+    request: HttpRequest
+    answer: asyncio.Future[HttpResponse]
     tries: int = 0
 
 
@@ -57,34 +59,37 @@ class Gateway:
     _running: int = 0
     _stamp: int = 0
 
-    async def handle(self, request: PoolRequest) -> PoolResponse:
+    async def handle(self, request: HttpRequest) -> HttpResponse:
         """Forward `/infer` to a worker, and serve the other paths."""
+        if request.path not in PATHS:
+            return HttpResponse(404, b"not found; expected /infer, /metrics or /healthz\n")
+        allowed = "POST" if request.path == "/infer" else "GET, HEAD"
+        if request.method not in allowed.split(", "):
+            return wrong_method(allowed)
         if request.path == "/metrics":
             page = self.metrics.render(
                 waiting=len(self._waiting), running=self._running, replicas=len(self._workers)
             )
-            return PoolResponse(200, page, CONTENT_TYPE)
+            return HttpResponse(200, page, CONTENT_TYPE)
         if request.path == "/healthz":
-            return PoolResponse(200, b"ok\n")
+            return HttpResponse(200, b"ok\n")
         if request.path == "/":
-            return PoolResponse(200, b"Worker pool. Paths: /infer, /metrics, /healthz.\n")
-        if request.path != "/infer":
-            return PoolResponse(404, b"not found; expected /infer, /metrics or /healthz\n")
+            return HttpResponse(200, b"Worker pool. Paths: /infer, /metrics, /healthz.\n")
         arrived = time.monotonic()
         response = await self._answer(request)
         self.metrics.answered(response.status, time.monotonic() - arrived)
         return response
 
-    async def _answer(self, request: PoolRequest) -> PoolResponse:
+    async def _answer(self, request: HttpRequest) -> HttpResponse:
         if len(self._waiting) >= MAX_WAITING:
-            return PoolResponse(503, b"the queue is full\n", retry_after=1)
+            return HttpResponse(503, b"the queue is full\n", retry_after=1)
         pending = Pending(request, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._dispatch()
         try:
             return await asyncio.wait_for(pending.answer, WAIT_SECONDS)
         except TimeoutError:
-            return PoolResponse(504, b"no worker was free in time\n")
+            return HttpResponse(504, b"no worker was free in time\n")
         finally:
             if pending in self._waiting:  # timeout, or the client disconnected
                 self._waiting.remove(pending)
@@ -106,7 +111,7 @@ class Gateway:
             call = fetch("127.0.0.1", worker.port, "POST", "/infer", pending.request.body)
             status, body = await asyncio.wait_for(call, WORKER_SECONDS)
             if not pending.answer.done():
-                pending.answer.set_result(PoolResponse(status, body, "application/json"))
+                pending.answer.set_result(HttpResponse(status, body, "application/json"))
         except (OSError, EOFError):  # TimeoutError is an OSError
             worker.resting_until = time.monotonic() + PENALTY_SECONDS
             self._try_again(pending)
@@ -123,7 +128,7 @@ class Gateway:
         if pending.tries < MAX_TRIES:
             self._waiting.appendleft(pending)
         else:
-            pending.answer.set_result(PoolResponse(502, b"no worker answered\n"))
+            pending.answer.set_result(HttpResponse(502, b"no worker answered\n"))
 
     async def follow(self) -> None:
         """Reload the file with the workers' endpoints when it changes, until cancelled."""
@@ -152,7 +157,7 @@ async def run(folder: Path, host: str, port: int, endpoints: Path) -> None:
     """Run the gateway until it receives TERM or INT."""
     gateway = Gateway(GatewayMetrics("serve"), endpoints)
     follower = asyncio.create_task(gateway.follow())
-    await serve_until_terminated(PoolServer(gateway.handle), folder, host, port)
+    await serve_until_terminated(HttpServer(gateway.handle), folder, host, port)
     follower.cancel()
 
 

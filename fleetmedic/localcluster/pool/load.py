@@ -15,8 +15,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
+from fleetmedic.http.client import fetch
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.localcluster.pool.http import fetch
 
 MAX_RATE = 200.0
 MAX_SECONDS = 600.0

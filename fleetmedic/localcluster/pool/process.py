@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from fleetmedic.http.server import HttpServer
 from fleetmedic.localcluster import shim
-from fleetmedic.localcluster.pool.http import PoolServer
 from fleetmedic.terminal.listen_errors import cannot_listen
 
 OPEN_FILES = 8_192
@@ -28,7 +28,7 @@ def claim_or_exit(folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def serve_until_terminated(server: PoolServer, folder: Path, host: str, port: int) -> None:
+async def serve_until_terminated(server: HttpServer, folder: Path, host: str, port: int) -> None:
     """Listen, write started.json with the port, serve until TERM or INT, then drain."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

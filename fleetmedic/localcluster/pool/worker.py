@@ -13,7 +13,7 @@ import json
 import time
 from pathlib import Path
 
-from fleetmedic.localcluster.pool.http import PoolRequest, PoolResponse, PoolServer
+from fleetmedic.http.server import HttpRequest, HttpResponse, HttpServer
 from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_terminated
 
 REQUEST_SECONDS = 0.05
@@ -35,16 +35,16 @@ class Worker:
         self._name = name
         self._one = asyncio.Lock()
 
-    async def handle(self, request: PoolRequest) -> PoolResponse:
+    async def handle(self, request: HttpRequest) -> HttpResponse:
         """Compute a result for `/infer`. Every other path is a health check."""
         if request.path != "/infer":
-            return PoolResponse(200, b"ok\n")
+            return HttpResponse(200, b"ok\n")
         async with self._one:
             began = time.monotonic()
             result = compute(request.body)
             await asyncio.sleep(max(0.0, REQUEST_SECONDS - (time.monotonic() - began)))
         answer = {"worker": self._name, "result": result}
-        return PoolResponse(200, json.dumps(answer).encode(), "application/json")
+        return HttpResponse(200, json.dumps(answer).encode(), "application/json")
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     folder: Path = parser.parse_args().folder
     claim_or_exit(folder)
-    server = PoolServer(Worker(folder.name).handle)
+    server = HttpServer(Worker(folder.name).handle)
     asyncio.run(serve_until_terminated(server, folder, "127.0.0.1", 0))
 
 

@@ -8,7 +8,6 @@ import click
 import pytest
 
 from exporter import app
-from exporter.app import claim
 from exporter.cli import exporter
 from exporter.registry import COLLECTORS
 from exporter.web.listen import listen, parse_address
@@ -68,12 +67,6 @@ def test_a_taken_port_is_named_with_its_holder() -> None:
         port = holder.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} is already in use by .* \\(pid"):
             listen("127.0.0.1", port)
-
-
-def test_two_exporters_cannot_share_their_state(tmp_path: Path) -> None:
-    claim(tmp_path)
-    with pytest.raises(UserError, match="another exporter uses"):
-        claim(tmp_path)
 
 
 def test_each_collector_has_its_flag() -> None:

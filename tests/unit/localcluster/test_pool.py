@@ -7,72 +7,17 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import h11
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fleetmedic.http.client import fetch
+from fleetmedic.http.server import HttpRequest, HttpResponse, HttpServer
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.localcluster.pool import gateway as gateways
 from fleetmedic.localcluster.pool.gateway import Gateway
-from fleetmedic.localcluster.pool.http import (
-    MAX_BODY,
-    MAX_HEAD,
-    BadRequest,
-    PoolRequest,
-    PoolResponse,
-    PoolServer,
-    fetch,
-    read_request,
-)
 from fleetmedic.localcluster.pool.load import load
 from fleetmedic.localcluster.pool.metrics import GatewayMetrics
 from fleetmedic.localcluster.pool.worker import Worker
-
-
-def parse(raw: bytes) -> PoolRequest | None:
-    async def go() -> PoolRequest | None:
-        reader = asyncio.StreamReader(limit=16_384)
-        reader.feed_data(raw)
-        reader.feed_eof()
-        return await read_request(
-            reader, h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        )
-
-    return asyncio.run(go())
-
-
-def test_a_request_is_read_with_its_body_and_without_its_query() -> None:
-    raw = b"POST /infer?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
-    assert parse(raw) == PoolRequest("POST", "/infer", b"hi")
-    chunked = (
-        b"POST /infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
-    )
-    assert parse(chunked) == PoolRequest("POST", "/infer", b"hi")
-    assert parse(b"GET /") is None
-    assert parse(raw[:-1]) is None
-
-
-@pytest.mark.parametrize(
-    ("raw", "status"),
-    [
-        (b"junk\r\n\r\n", 400),
-        (b"GET / SPDY/3\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \xb2\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1), 413),
-        (
-            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
-            % (MAX_BODY + 1, b"x" * (MAX_BODY + 1)),
-            413,
-        ),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
-    ],
-)
-def test_junk_is_refused_with_its_status(raw: bytes, status: int) -> None:
-    with pytest.raises(BadRequest) as refused:
-        parse(raw)
-    assert refused.value.status == status
 
 
 def test_the_metrics_page_is_what_prometheus_reads() -> None:
@@ -103,14 +48,14 @@ def play(folder: Path, workers: int, scene: Scene, *, dead: int = 0) -> None:
     """A gateway with real workers, and `dead` ports where nobody listens, on loopback."""
 
     async def go() -> None:
-        servers = [PoolServer(Worker(f"w{n}").handle) for n in range(workers)]
+        servers = [HttpServer(Worker(f"w{n}").handle) for n in range(workers)]
         ports = {f"w{n}": await server.start("127.0.0.1", 0) for n, server in enumerate(servers)}
         ports.update({f"dead{n}": n + 1 for n in range(dead)})
         endpoints = folder / "endpoints.json"
         endpoints.write_text(json.dumps({"workers": ports}))
         gateway = Gateway(GatewayMetrics("serve"), endpoints)
         follower = asyncio.create_task(gateway.follow())
-        front = PoolServer(gateway.handle)
+        front = HttpServer(gateway.handle)
         await scene(gateway, await front.start("127.0.0.1", 0))
         follower.cancel()
         for server in (front, *servers):
@@ -132,6 +77,26 @@ def test_requests_wait_for_an_idle_worker_and_all_are_answered(tmp_path: Path) -
         assert {json.loads(body)["worker"] for _, body in answers} == {"w0", "w1"}
 
     play(tmp_path, 2, scene)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("HEAD", "/metrics", 200),
+        ("TRACE", "/metrics", 405),
+        ("POST", "/healthz", 405),
+        ("GET", "/infer", 405),
+        ("GET", "/nothing", 404),
+    ],
+)
+def test_the_gateway_rejects_methods_that_a_path_does_not_support(
+    tmp_path: Path, method: str, path: str, status: int
+) -> None:
+    async def scene(gateway: Gateway, port: int) -> None:
+        answer = await gateway.handle(HttpRequest(method, path))
+        assert answer.status == status
+
+    play(tmp_path, 0, scene)
 
 
 def test_a_worker_that_died_costs_no_request(tmp_path: Path) -> None:
@@ -161,8 +126,8 @@ def test_a_worker_answers_one_request_at_a_time() -> None:
         worker = Worker("w")
         loop = asyncio.get_running_loop()
         began = loop.time()
-        ask = PoolRequest("POST", "/infer", b"x")
-        answers: list[PoolResponse] = await asyncio.gather(*(worker.handle(ask) for _ in range(3)))
+        ask = HttpRequest("POST", "/infer", b"x")
+        answers: list[HttpResponse] = await asyncio.gather(*(worker.handle(ask) for _ in range(3)))
         assert len({answer.body for answer in answers}) == 1
         return loop.time() - began
 

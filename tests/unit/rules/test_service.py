@@ -19,6 +19,7 @@ from rules.detectors.base import (
     Score,
 )
 from rules.links import Links
+from rules.pipeline import DetectorRun
 from rules.rule_model import RuleGroup
 from rules.service import DetectorService
 from rules.settings import read_settings
@@ -88,6 +89,24 @@ def test_a_detector_that_cannot_score_takes_no_scores_from_the_others(
     assert "broken" not in service.results.scores
     assert service.results.success["broken"] is False
     assert exceptions(service.results) == {("broken", "score"): 2.0}
+
+
+def test_a_detector_that_cannot_score_fails_until_it_scores_again(
+    service: DetectorService,
+) -> None:
+    """The check of the loaded rules succeeds in between, and must not report a success."""
+    service._models = {"broken": Fitted(ModelFacts("any", {}, 0.0, 1.0, 0.1, 0, 1))}
+    service._score()
+    service._note([DetectorRun("broken", True, False, "rules are loaded")], 1000.0)
+    assert service.results.success == {"broken": False}
+    (broken, _) = service._detectors
+    assert isinstance(broken, Scoring)
+    broken._error = None
+    service._score()
+    assert service.results.success == {"broken": True}
+    service._note([DetectorRun("broken", False, False, "rules are not loaded")], 1000.0)
+    service._score()
+    assert service.results.success == {"broken": False}
 
 
 def test_a_detector_that_cannot_be_fitted_is_counted(service: DetectorService) -> None:

@@ -316,6 +316,62 @@ def test_a_change_is_taken_and_a_wrong_one_keeps_the_one_before(tmp_path: Path) 
     assert events == ["web_config_kept", "web_config_reloaded"] * 2 + ["web_config_kept"]
 
 
+EMPTY = ["", "\n", "# nothing\n", "---\n", "{}\n", "null\n", "basic_auth_users: {}\n"]
+
+
+@pytest.mark.parametrize("text", EMPTY)
+def test_a_reload_does_not_remove_all_users(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "web.yml"
+    path.write_text("basic_auth_users: {a: '%s'}\n" % HASH)
+    kept = Kept(path)
+    path.write_text(text)
+    kept.file.refresh()
+    kept.file.refresh()
+    assert (list(kept.file.config.users), kept.file.reloaded) == (["a"], False)
+    (line,) = kept.told
+    assert line.startswith("web_config_kept ")
+    assert f"{path}: basic_auth_users: a reload cannot remove all users. Restore" in line
+    path.unlink()
+    kept.file.refresh()
+    assert (list(kept.file.config.users), kept.file.reloaded) == (["a"], False)
+    path.write_text("basic_auth_users: {b: '%s'}\n" % HASH)
+    kept.file.refresh()
+    assert (list(kept.file.config.users), kept.file.reloaded) == (["b"], True)
+
+
+@pytest.mark.parametrize("text", [*EMPTY, f"{TLS}: {{}}\n", "basic_auth_users: {a: '%s'}\n" % HASH])
+def test_a_reload_does_not_remove_tls(folder: Path, text: str) -> None:
+    path = folder / "web.yml"
+    path.write_text("%s: {%s}\n" % (TLS, PAIR))
+    kept = Kept(path)
+    before = kept.file.config
+    path.write_text(text)
+    kept.file.refresh()
+    assert kept.file.tls is not None
+    assert (kept.file.config, kept.file.reloaded) == (before, False)
+    assert f"{path}: tls_server_config: a reload cannot remove TLS. Restore" in kept.told[0]
+
+
+def test_a_reload_does_not_remove_the_check_of_client_certificates(folder: Path) -> None:
+    path = folder / "web.yml"
+    path.write_text("%s: {%s, %s}\n" % (TLS, PAIR, ALL))
+    kept = Kept(path)
+    path.write_text("%s: {%s}\n" % (TLS, PAIR))
+    kept.file.refresh()
+    assert not kept.file.reloaded
+    assert "client_auth_type: a reload cannot remove the check of client" in kept.told[0]
+
+
+def test_protection_may_be_added_by_a_reload(folder: Path) -> None:
+    path = folder / "web.yml"
+    path.write_text("")
+    kept = Kept(path)
+    path.write_text("basic_auth_users: {a: '%s'}\n%s: {%s}\n" % (HASH, TLS, PAIR))
+    kept.file.refresh()
+    assert (list(kept.file.config.users), kept.file.reloaded) == (["a"], True)
+    assert kept.file.tls is not None
+
+
 def test_certificates_are_renewed_also_while_a_new_file_is_wrong(folder: Path) -> None:
     web = folder / "web.yml"
     web.write_text("%s: {%s}\n" % (TLS, PAIR))

@@ -210,6 +210,8 @@ def test_users_change_without_a_restart(serve: Serve) -> None:
     served.web.write_text("basic_auth_users: {prometheus: plain}\n")
     assert served.get(**login("prometheus", "other")) == 200
     assert served.counters.reloaded is False
+    served.web.write_text("")
+    assert served.get() == 401, "an empty file must not disable authentication"
     served.web.unlink()
     assert served.get() == 401
 

@@ -329,7 +329,7 @@ def test_a_new_certificate_is_used_without_a_restart_and_a_broken_one_is_not(
     assert served.events() == ["web_config_reloaded", "web_config_kept"]
 
 
-def test_tls_is_turned_on_and_off_without_a_restart(
+def test_tls_is_turned_on_without_a_restart_and_stays_on(
     serve: Serve, certified: Certified, trusting: Trusting
 ) -> None:
     certified("localhost")
@@ -340,7 +340,9 @@ def test_tls_is_turned_on_and_off_without_a_restart(
     with pytest.raises(OSError):
         served.get()
     served.web.write_text("{}\n")
-    assert served.get() == 200
+    with pytest.raises(OSError):
+        served.get()
+    assert served.get(tls=trusting()) == 200
 
 
 def test_a_client_needs_its_certificate_and_its_name(

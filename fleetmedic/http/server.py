@@ -1,13 +1,14 @@
-"""A minimal HTTP/1.1 server for the worker pool, based on h11, with limits on every resource.
+"""A minimal HTTP/1.1 server based on h11, with limits on every resource.
 
-A framework would double the memory of each process, and the pool runs many processes on a small machine.
+A framework would double the memory of each process, and the worker pool runs many processes on a
+small machine.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -15,48 +16,54 @@ import h11
 
 MAX_HEAD = 16_384
 MAX_BODY = 65_536
-MAX_ANSWER = 1_000_000
 MAX_CONNECTIONS = 2_000
-IDLE_SECONDS = 15.0
+# Each limit is for the whole step, so a client that sends one byte per second cannot extend it.
+IDLE_SECONDS = 10.0  # until the first byte of a request
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 10.0
+WRITE_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class PoolRequest:
-    """An HTTP request. `path` excludes the query."""
+class HttpRequest:
+    """An HTTP request. `path` excludes the query. Header names are in lower case."""
 
     method: str
     path: str
     body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class PoolResponse:
-    """An HTTP response."""
+class HttpResponse:
+    """An HTTP response. `allow` are the methods that the path supports, for status 405."""
 
     status: int
     body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
     retry_after: int | None = None
+    allow: str = ""
 
 
-Handler = Callable[[PoolRequest], Awaitable[PoolResponse]]
+HttpHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class BadRequest(Exception):  # noqa: N818 - the name of the status
-    """The request is malformed or too large. `status` is the status of the response."""
+    """The request is malformed, too large or too slow. `status` is the status of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(HTTPStatus(status).phrase)
         self.status = status
 
 
-async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) -> Any:
+async def next_event(reader: asyncio.StreamReader, connection: h11.Connection) -> Any:
     """Return the peer's next event, or ConnectionClosed if the peer has closed the connection.
 
-    Raises h11.RemoteProtocolError for invalid data, and TimeoutError if the peer is silent.
+    The caller limits the time. Raises h11.RemoteProtocolError for invalid data.
     """
     while (event := connection.next_event()) is h11.NEED_DATA:
-        data = await asyncio.wait_for(reader.read(MAX_HEAD), IDLE_SECONDS)
+        data = await reader.read(MAX_HEAD)
         if not data:
             return h11.ConnectionClosed()
         connection.receive_data(data)
@@ -65,35 +72,73 @@ async def _next_event(reader: asyncio.StreamReader, connection: h11.Connection) 
 
 async def read_request(
     reader: asyncio.StreamReader, connection: h11.Connection
-) -> PoolRequest | None:
+) -> HttpRequest | None:
     """Read the next HTTP request; None at the end of the connection. Raises BadRequest."""
-    head: h11.Request | None = None
-    body = bytearray()
-    try:
-        while not isinstance(event := await _next_event(reader, connection), h11.EndOfMessage):
-            if isinstance(event, h11.Request):
-                head = event
-            elif isinstance(event, h11.Data):
-                body += event.data
-            else:  # the connection was closed
-                return None
-            if len(body) > MAX_BODY or (head and _announced(head) > MAX_BODY):
-                raise BadRequest(413)
-    except TimeoutError:
+    if not await _begins(reader, connection):
         return None
+    try:
+        async with asyncio.timeout(HEAD_SECONDS):
+            head = await next_event(reader, connection)
+        if not isinstance(head, h11.Request):  # the connection was closed
+            return None
+        if _announced(head) > MAX_BODY:
+            raise BadRequest(413)
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _read_body(reader, connection)
+    except TimeoutError:
+        raise BadRequest(408) from None
     except h11.RemoteProtocolError as error:
         raise BadRequest(error.error_status_hint) from None
-    assert head is not None  # noqa: S101 - h11 reports no end before the head
+    if body is None:
+        return None
     path = head.target.partition(b"?")[0].decode("ascii")
-    return PoolRequest(head.method.decode("ascii"), path, bytes(body))
+    return HttpRequest(head.method.decode("ascii"), path, body, _headers(head))
+
+
+async def _begins(reader: asyncio.StreamReader, connection: h11.Connection) -> bool:
+    """Wait for the first byte of a request. Returns False if the client stays silent."""
+    if connection.trailing_data[0]:
+        return True
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            connection.receive_data(await reader.read(MAX_HEAD))
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _read_body(reader: asyncio.StreamReader, connection: h11.Connection) -> bytes | None:
+    """Return the body of a request; None if the client closes the connection before its end."""
+    body = bytearray()
+    while not isinstance(event := await next_event(reader, connection), h11.EndOfMessage):
+        if not isinstance(event, h11.Data):
+            return None
+        body += event.data
+        if len(body) > MAX_BODY:
+            raise BadRequest(413)
+    return bytes(body)
+
+
+def _headers(head: h11.Request) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw, value in head.headers:
+        name, text = raw.decode("ascii"), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
 
 
 def _announced(head: h11.Request) -> int:
     return int(dict(head.headers).get(b"content-length", b"0"))
 
 
+def wrong_method(allowed: str) -> HttpResponse:
+    """Return the response to a method that the path does not support, such as `GET, HEAD`."""
+    text = f"Method not allowed; this path supports {allowed.replace(', ', ' and ')} only.\n"
+    return HttpResponse(405, text.encode(), allow=allowed)
+
+
 def render(
-    response: PoolResponse,
+    response: HttpResponse,
     connection: h11.Connection,
     *,
     close: bool = False,
@@ -103,7 +148,10 @@ def render(
     headers = [
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),
+        ("X-Content-Type-Options", "nosniff"),
     ]
+    if response.allow:
+        headers.append(("Allow", response.allow))
     if response.retry_after is not None:
         headers.append(("Retry-After", str(response.retry_after)))
     if close:
@@ -121,11 +169,12 @@ def _server_side() -> h11.Connection:
     return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
 
 
-class PoolServer:
+class HttpServer:
     """An HTTP server that passes every request to one handler."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: HttpHandler, max_connections: int = MAX_CONNECTIONS) -> None:
         self._handler = handler
+        self._max = max_connections
         self._connections: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -151,20 +200,20 @@ class PoolServer:
             task.cancel()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= self._max:
+            writer.write(render(HttpResponse(503, retry_after=1), _server_side(), close=True))
+            return await _close(writer)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - asyncio runs this as a task
         self._connections.add(task)
         try:
-            if len(self._connections) <= MAX_CONNECTIONS:
-                await self._serve(reader, writer, task)
-            else:
-                writer.write(render(PoolResponse(503, retry_after=1), _server_side(), close=True))
-        except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            pass  # the client disconnected, or the server is closing
+            await self._serve(reader, writer, task)
+        except (OSError, asyncio.CancelledError):  # TimeoutError is an OSError
+            pass  # the client disconnected or does not read, or the server is closing
         finally:
-            self._connections.discard(task)
             self._busy.discard(task)
-            writer.close()
+            await _close(writer)
+            self._connections.discard(task)
 
     async def _serve(
         self,
@@ -177,7 +226,7 @@ class PoolServer:
             try:
                 request = await read_request(reader, connection)
             except BadRequest as error:
-                answer = PoolResponse(error.status, f"{error}\n".encode())
+                answer = HttpResponse(error.status, f"{error}\n".encode())
                 writer.write(render(answer, connection, close=True))
                 return
             if request is None:
@@ -186,48 +235,19 @@ class PoolServer:
             response = await self._handler(request)
             head_only = request.method == "HEAD"
             writer.write(render(response, connection, close=self._draining, head_only=head_only))
-            await writer.drain()
+            async with asyncio.timeout(WRITE_SECONDS):
+                await writer.drain()
             self._busy.discard(task)
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
 
 
-async def fetch(
-    host: str, port: int, method: str, path: str, body: bytes = b""
-) -> tuple[int, bytes]:
-    """Send one request to a server on this machine; returns status and body.
-
-    Raises OSError, or EOFError if the response is incomplete.
-    """
-    reader, writer = await asyncio.open_connection(host, port)
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-    headers = [
-        ("Host", f"{host}:{port}"),
-        ("Content-Length", str(len(body))),
-        ("Connection", "close"),
-    ]
-    sent: tuple[h11.Event, ...] = (
-        h11.Request(method=method, target=path, headers=headers),
-        h11.Data(data=body),
-        h11.EndOfMessage(),
-    )
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close the connection. Waits briefly until the client has received the rest of the response."""
+    writer.close()
     try:
-        writer.write(b"".join(connection.send(one) or b"" for one in sent))
-        status, content = 0, bytearray()
-        while not isinstance(event := await _next_event(reader, connection), h11.EndOfMessage):
-            if isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                content += event.data
-            elif isinstance(event, h11.ConnectionClosed):
-                raise EOFError(
-                    f"{host}:{port} closed the connection before the end of its response"
-                )
-            if len(content) > MAX_ANSWER:
-                raise EOFError(f"{host}:{port} sent more than {MAX_ANSWER} bytes")
-        return status, bytes(content)
-    except h11.RemoteProtocolError:
-        raise EOFError(f"{host}:{port} sent an invalid HTTP response") from None
-    finally:
-        writer.close()
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await writer.wait_closed()
+    except (OSError, asyncio.CancelledError):
+        writer.transport.abort()
