@@ -80,7 +80,7 @@ class Senses:
     async def facts(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
         """Gather the facts for the next decision on an incident. Never raises; a failed query means unknown.
 
-        `fresh`: query Alertmanager again, as needed right before a step.
+        `fresh`: query Alertmanager and the exporters again, as needed right before a step.
         """
         alerts = self._sources.alerts
         # The quarantine of a new incident does not wait: its alert has just arrived.
@@ -110,7 +110,7 @@ class Senses:
                 facts = await self._of_hardware(incident, playbook, facts, incident_evidence)
         except ClusterError:
             return replace(facts, known=False)
-        return await self._with_sensors(incident, facts)
+        return await self._with_sensors(incident, facts, fresh=fresh)
 
     async def _incident_evidence(
         self, incident: Incident, playbook: Playbook, *, confirm: bool
@@ -296,7 +296,7 @@ class Senses:
         load = ScalingFacts(found.wanted, found.ready, found.minimum, found.maximum, waiting)
         return replace(facts, workload=load)
 
-    async def _with_sensors(self, incident: Incident, facts: Facts) -> Facts:
+    async def _with_sensors(self, incident: Incident, facts: Facts, *, fresh: bool) -> Facts:
         """Add the facts from Prometheus.
 
         They are queried only if they matter, so that no quarantine is delayed.
@@ -306,7 +306,7 @@ class Senses:
         asked = incident.state in LATE or running or service
         if self._ceiling is not Level.OBSERVE and (not asked or incident.state in EARLY):
             return facts
-        up = await self._sources.sensors.exporters_up()
+        up = await self._sources.sensors.exporters_up(fresh=fresh)
         others = [ok for name, ok in (up or {}).items() if name != incident.target.node]
         heard = self._watchdog_at
         seen = SensorFacts(

@@ -70,22 +70,22 @@ class Sensors:
         self._rules: frozenset[str] | None = None
         self._rules_asked = -1e9
 
-    async def exporters_up(self) -> dict[str, bool] | None:
+    async def exporters_up(self, *, fresh: bool = False) -> dict[str, bool] | None:
         """Return, for each node, whether the last scrape of at least one of its exporters
-        succeeded. Returns None if this is unknown."""
+        succeeded. Returns None if this is unknown. `fresh`: do not use the last result."""
         if self._prometheus is None:
             return None
-        if time.monotonic() - self._exporters.asked > TTL:
+        if fresh or time.monotonic() - self._exporters.asked > TTL:
             self._exporters.asked = time.monotonic()
             found, stopped, doubled = await asyncio.gather(
                 self._ask("up" + self._of(job="node")),
                 self._scrapes_stopped(),
                 self._doubled_lately(),
             )
-            if stopped:
+            if stopped or doubled is None:
                 found = None
             responding = {one.labels.get("node", "") for one in found or () if one.value == 1}
-            self._exporters.doubled = doubled
+            self._exporters.doubled = doubled or frozenset()
             # A node with a target that is left over is up while its exporter responds.
             self._exporters.up = (
                 None
@@ -111,13 +111,17 @@ class Sensors:
         age = f"min(time() - timestamp(up{self._of(job='node')}))"
         return bool(await self._ask(f"{age} > {oldest:g}"))
 
-    async def _doubled_lately(self) -> frozenset[str]:
-        """Return the nodes that two exporters reported at the same time. Events on the pages of both still count
-        after one of them is gone."""
+    async def _doubled_lately(self) -> frozenset[str] | None:
+        """Return the nodes that two exporters reported at the same time; None if unknown.
+
+        Events on the pages of both still count after one of them is gone. A subquery is evaluated at multiples
+        of its step only, so the present moment is asked about separately.
+        """
         responding = f"count by (node) (up{self._of(job='node')} == 1)"
         step = max(1, math.ceil(self._scrape))
-        found = await self._ask(f"max_over_time({responding}[{DOUBLED_FOR}s:{step}s]) > 1")
-        return frozenset(one.labels.get("node", "") for one in found or ())
+        lately = f"max_over_time({responding}[{DOUBLED_FOR}s:{step}s])"
+        found = await self._ask(f"{lately} > 1 or {responding} > 1")
+        return None if found is None else frozenset(one.labels.get("node", "") for one in found)
 
     async def health(
         self, target: Target, since: float, now: float, *, settles: bool = True

@@ -53,7 +53,7 @@ class Told:
     step: float | None = None
     asked: list[str] = field(default_factory=list)
 
-    async def exporters_up(self) -> dict[str, bool] | None:
+    async def exporters_up(self, *, fresh: bool = False) -> dict[str, bool] | None:
         self.asked.append("exporters_up")
         return self.up
 
