@@ -1,0 +1,24 @@
+"""The stage of an alert: what may follow from it, as its label `stage` declares. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+LABEL = "stage"
+
+
+class Stage(StrEnum):
+    """The valid values of the label `stage`. An alert without the label is in stage `act`."""
+
+    SHADOW = "shadow"
+    NOTIFY = "notify"
+    ACT = "act"
+
+
+def may_act(labels: Mapping[str, str]) -> bool:
+    """Return whether more than a notification may follow from an alert with these labels.
+
+    An invalid stage allows notifications only.
+    """
+    return (labels.get(LABEL) or Stage.ACT) == Stage.ACT
