@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,9 @@ def test_liveness_staleness_and_collectors_of_one_exporter_share_a_fault_and_no_
 )
 def test_a_label_names_its_source(label: str, expected: str) -> None:
     assert source(label) == expected
+
+
+def test_the_documentation_lists_each_instrument_with_its_source() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "remediator.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+    assert {(one, text) for one, text in rows if one in set(Instrument)} == set(SOURCES.items())
