@@ -90,8 +90,8 @@ class Alert:
 class Episode:
     """One firing period of one alert, as stored in an incident.
 
-    `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu`
-    and `uuid` are labels of the alert, or empty.
+    `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu`,
+    `uuid` and `instrument` are labels of the alert, or empty.
     """
 
     key: str
@@ -101,6 +101,7 @@ class Episode:
     alertname: str
     gpu: str = ""
     uuid: str = ""
+    instrument: str = ""
 
 
 @dataclass(frozen=True, slots=True)
