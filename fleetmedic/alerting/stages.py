@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 LABEL = "stage"
@@ -16,9 +15,9 @@ class Stage(StrEnum):
     ACT = "act"
 
 
-def may_act(labels: Mapping[str, str]) -> bool:
-    """Return whether more than a notification may follow from an alert with these labels.
+def may_act(stage: str) -> bool:
+    """Return whether more than a notification may follow from an alert in a stage.
 
-    An invalid stage allows notifications only.
+    `stage` is the value of the label, empty without the label. An invalid stage allows notifications only.
     """
-    return (labels.get(LABEL) or Stage.ACT) == Stage.ACT
+    return (stage or Stage.ACT) == Stage.ACT
