@@ -73,10 +73,10 @@ class IncidentEvidence:
         times = (one.signal.event_at for one in self.by_alert if one.counts)
         return max((at for at in times if at is not None), default=None)
 
-    def signal_names(self, other_hardware: Collection[str] = ()) -> frozenset[str]:
-        """Return the names of the alerts that are currently signals about the target."""
+    def counted_alerts(self, other_hardware: Collection[str] = ()) -> tuple[Episode, ...]:
+        """Return the alerts that are currently signals about the target."""
         counted = (one.episode for one in self.by_alert if one.counts)
-        return frozenset(one.alertname for one in counted if one.key not in other_hardware)
+        return tuple(one for one in counted if one.key not in other_hardware)
 
     def identifying_alerts(self, other_hardware: Collection[str] = ()) -> tuple[Episode, ...]:
         """Return the alerts that identify the hardware of the incident's target.

@@ -20,7 +20,7 @@ from remediator.core.action import Effect
 from remediator.core.decision import Case
 from remediator.core.events import Event, Kind
 from remediator.core.guards import Verdict
-from remediator.core.instruments import instrument
+from remediator.core.instruments import adds_signal
 from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import IllegalTransition
 from remediator.core.model import Alert, Incident, IncidentState, Playbook, Step, StepRun
@@ -377,8 +377,9 @@ class Engine:
     def _has_other_signal(self, incident: Incident) -> bool:
         """Return whether a queued alert would be an additional independent signal for the incident."""
         lane = self._lanes.get(incident.target)
-        known = {instrument(episode.alertname) for episode in incident.alerts}
-        return lane is not None and any(instrument(alert.name) not in known for alert in lane.inbox)
+        now = self._context.now()
+        queued = [events.episode_of(alert, now) for alert in lane.inbox] if lane else []
+        return adds_signal(incident.alerts, queued)
 
     async def _orphaned(self, incident: Incident) -> float:
         """Escalate an incident without a configured playbook. A release order is still carried out."""

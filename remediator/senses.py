@@ -201,7 +201,7 @@ class Senses:
             facts,
             jobs=() if job is None or job.finished else _jobs((job,)),
             job_known=job is not None,
-            witnesses=signals((one.alertname for one in incident.alerts), identified=True),
+            witnesses=signals(incident.alerts, identified=True),
             reported_hardware=tuple(sorted(self.reported_now)),
         )
 
@@ -222,9 +222,10 @@ class Senses:
         own = gpu.quarantine if gpu is not None else node.quarantine
         jobs = await cluster.jobs_on(target)
         other_hardware = alerts_on_other_hardware(incident, nodes)
-        names = incident_evidence.signal_names(other_hardware)
+        counted = incident_evidence.counted_alerts(other_hardware)
         if incident.state not in EARLY:
-            names -= await refuted_alerts(self._sources.sensors, incident, names, jobs)
+            refuted = await refuted_alerts(self._sources.sensors, incident, _names(counted), jobs)
+            counted = tuple(one for one in counted if one.alertname not in refuted)
         identity = await self._identity(
             incident.target, incident_evidence.identifying_alerts(other_hardware), nodes
         )
@@ -245,7 +246,7 @@ class Senses:
                 pools.rehearsed(journal_state, incident) if observing else (),
             ),
             stops=self._with_storm(facts.stops, nodes, node.pool),
-            witnesses=signals(names, identified=identity.confirmed) | _complaints(target, node),
+            witnesses=signals(counted, identified=identity.confirmed) | _complaints(target, node),
             siblings=await self._siblings(incident, playbook),
             widens=self._widens(target),
             kept=pools.still_ours(incident, nodes),
@@ -260,7 +261,9 @@ class Senses:
         facts = replace(
             facts, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=facts.witnesses | died
         )
-        return replace(facts, dead=await is_dead(self._sources.sensors, incident, facts, names))
+        return replace(
+            facts, dead=await is_dead(self._sources.sensors, incident, facts, _names(counted))
+        )
 
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
         """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
@@ -360,7 +363,7 @@ class Senses:
         if incident.state in EARLY:
             return len(near)
         found = [await self._incident_evidence(one, playbook, confirm=True) for one in near]
-        return sum(bool(one.signal_names()) for one in found)
+        return sum(bool(one.counted_alerts()) for one in found)
 
     def _widens(self, target: Target) -> bool:
         """Return whether an incident of the node may take over the GPU's incident.
@@ -371,6 +374,10 @@ class Senses:
         journal_state = self._sources.journal_state
         node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)
+
+
+def _names(alerts: Iterable[Episode]) -> frozenset[str]:
+    return frozenset(one.alertname for one in alerts)
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:

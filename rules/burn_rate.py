@@ -13,6 +13,8 @@ from typing import Annotated
 
 import msgspec
 
+from fleetmedic.alerting import instruments
+from fleetmedic.alerting.instruments import Instrument
 from fleetmedic.kernel import labels as words
 from fleetmedic.kernel import settings
 from fleetmedic.kernel.errors import UserError
@@ -55,6 +57,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One SLO. `bad` / `all` is the ratio of failed requests.
 
     `bad` and `all` are rate queries with the labels `by`, and with `$window` in place of the range.
+    `instrument` is the source of the measured requests, for the label of the alerts.
     """
 
     name: Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Za-z0-9]{0,60}$")]
@@ -67,6 +70,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fast: AlertTexts
     slow: AlertTexts
     least_rate: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    instrument: str = Instrument.SERVICE
 
     @property
     def budget(self) -> float:
@@ -95,14 +99,16 @@ def read(path: Path) -> tuple[Objective, ...]:
                 promql.parse(query.replace(WINDOW, "5m"))
             except UserError as error:
                 raise UserError(f"{place}: {error}") from None
+        _expect(slo.instrument, tuple(Instrument), f"{path}: at $.slos[{number}].instrument")
         for field, told in (("fast", slo.fast), ("slow", slo.slow)):
-            if told.severity not in words.SEVERITIES:
-                known = ", ".join(words.SEVERITIES)
-                raise UserError(
-                    f"{path}: at $.slos[{number}].{field}.severity: expected one of {known}, "
-                    f"got {told.severity!r}."
-                )
+            place = f"{path}: at $.slos[{number}].{field}.severity"
+            _expect(told.severity, words.SEVERITIES, place)
     return slos
+
+
+def _expect(value: str, known: tuple[str, ...], place: str) -> None:
+    if value not in known:
+        raise UserError(f"{place}: expected one of {', '.join(known)}, got {value!r}.")
 
 
 def rules(path: Path) -> RuleFile:
@@ -158,6 +164,7 @@ def _alert(
             words.SEVERITY: told.severity,
             words.CATEGORY: slo.category,
             words.SOURCE: "static",
+            instruments.LABEL: str(slo.instrument),
         },
         annotations={
             "summary": told.summary,

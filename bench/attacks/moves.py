@@ -159,7 +159,7 @@ class Adversary:
     def job_alert(self) -> None:
         name = self.draw.choice([job.id for job in self.site.cluster.jobs()] or ["nobody"])
         labels = {"alertname": "TrainingStalled", "cluster": "local", "job_id": name, "category": "job",
-                  "severity": "critical", "source": "static"}  # fmt: skip
+                  "severity": "critical", "source": "static", "instrument": "job"}  # fmt: skip
         self.site.alert(labels, self.draw.uniform(15, 60))
 
     def scale(self) -> None:
@@ -168,7 +168,8 @@ class Adversary:
         )
         self.number += 1
         labels = {"alertname": name, "cluster": "local", "service": "serve", "category": "service",
-                  "severity": "warning", "source": "static", "n": str(self.number)}  # fmt: skip
+                  "severity": "warning", "source": "static", "instrument": "service",
+                  "n": str(self.number)}  # fmt: skip
         self.site.alert(labels, self.draw.uniform(20, 60))
 
     def hook(self) -> None:

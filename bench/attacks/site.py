@@ -20,8 +20,16 @@ from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.stack.lifecycle import Stack
+from rules.render import shipped
 
 NODES, GPUS = 4, 8
+# The label `instrument` of each shipped alert, by the alert's name.
+INSTRUMENTS = {
+    rule.name: rule.labels["instrument"]
+    for file in shipped()
+    for rule in file.rules()
+    if rule.is_alert
+}
 Gpu = tuple[str, int]
 
 
@@ -101,6 +109,7 @@ class Site:
             "node": node,
             "severity": "critical",
             "source": "static",
+            "instrument": INSTRUMENTS.get(name, ""),
         }
         if gpu is None:
             return found | {"category": "node"}

@@ -14,6 +14,7 @@ import jinja2
 import jinja2.sandbox
 import msgspec
 
+from fleetmedic.alerting import stages
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.settings import parse_json
 
@@ -101,7 +102,8 @@ def title(group: ChannelAlertGroup) -> str:
 def done(alert: ChannelAlert) -> str:
     """Return a sentence about the automatic action that an alert starts."""
     playbook = alert.annotations.get("playbook", "")
-    if playbook in ("", "none", "notify-only"):
+    notifies_only = not stages.may_act(alert.labels.get(stages.LABEL, ""))
+    if notifies_only or playbook in ("", "none", "notify-only"):
         return "No automatic action."
     return f"Automatic action: playbook {line(playbook)}."
 

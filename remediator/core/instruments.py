@@ -1,4 +1,4 @@
-"""Classify alerts by their source (their instrument), to count independent signals.
+"""Count the independent signals among alerts, by the instruments that the alerts declare.
 
 Several alerts of one instrument count as one signal. All alerts that one unavailable exporter can cause
 also count as one signal.
@@ -7,54 +7,20 @@ also count as one signal.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 
+from fleetmedic.alerting.instruments import (
+    OF_ONE_EXPORTER,
+    SOURCES,
+    UNKNOWN_SOURCE,
+    Instrument,
+    source,
+)
 from fleetmedic.kernel.labels import TargetKind
+from remediator.core.model import Episode
 
-
-class Instrument(StrEnum):
-    """The source of a signal, with its human-readable name."""
-
-    EXPORTER = "an unavailable exporter"
-    DRIVER = "the GPU's driver"
-    KERNEL_LOG = "the kernel log"
-    PEERS = "a comparison with peers"
-    NODE = "the node's metrics"
-    JOB = "the job"
-    UNLISTED = "an alert from an unknown source"
-
-
-# Liveness, staleness and failures of collectors: an exporter that died explains each of them.
-_EXPORTER = frozenset(
-    {
-        "NodeDown",
-        "NodeExporterDown",
-        "NodeMassOutage",
-        "ExporterDataStale",
-        "ExporterCollectorFailing",
-        "ExporterAllocationUnknown",
-        "ExporterKernelLogDropped",
-        "GpuCountMismatch",
-        "TargetDown",
-    }
-)
-_KERNEL_LOG = frozenset(
-    {
-        "GpuXidFatalHardware",
-        "GpuXidApplicationRepeated",
-        "GpuXidContained",
-        "GpuXidStorm",
-        "NodeKernelFault",
-        "NodeOomKill",
-        "NodePcieErrors",
-        "NodeHardwareMemoryErrors",
-    }
-)
-_PEERS = frozenset(
-    {"GpuPeerOutlier", "GpuAnomalyScoreHigh", "GpuSlowerThanPeers", "TrainingStraggler"}
-)
-# Instruments that one exporter reads about one GPU: independent only if the GPU is identified.
-_OF_ONE_EXPORTER = frozenset({Instrument.DRIVER, Instrument.KERNEL_LOG, Instrument.PEERS})
+# If the GPU is not identified, the sources that one exporter reads count as the driver.
+_DRIVER = SOURCES[Instrument.DRIVER]
+_OF_ONE_EXPORTER = frozenset(SOURCES[one] for one in OF_ONE_EXPORTER)
 
 # Alerts about an event: they fire for a while after it and do not show the current state.
 EVENTS = frozenset(
@@ -77,33 +43,21 @@ LOST_OR_HUNG = {
 }
 
 
-def instrument(alertname: str) -> Instrument:
-    """Return the instrument of an alert, given the alert's name."""
-    if alertname in _EXPORTER:
-        return Instrument.EXPORTER
-    if alertname in _KERNEL_LOG:
-        return Instrument.KERNEL_LOG
-    if alertname in _PEERS:
-        return Instrument.PEERS
-    for prefix, found in (
-        ("Exporter", Instrument.EXPORTER),
-        ("Gpu", Instrument.DRIVER),
-        ("Node", Instrument.NODE),
-        ("Training", Instrument.JOB),
-        ("Inference", Instrument.JOB),
-    ):
-        if alertname.startswith(prefix):
-            return found
-    return Instrument.UNLISTED
-
-
-def signals(alertnames: Iterable[str], *, identified: bool) -> frozenset[str]:
-    """Return the independent signals (instruments) among these alerts.
+def signals(alerts: Iterable[Episode], *, identified: bool) -> frozenset[str]:
+    """Return the sources of the independent signals among these alerts.
 
     `identified`: the inventory confirmed the alert's node and UUID. If not, the exporter may report
-    another machine's GPU, so all its alerts about the GPU count as one signal.
+    another machine's GPU, so all its alerts about the GPU count as one signal. An unknown source counts
+    only if it is the only one, because nothing shows that it is independent of another source.
     """
-    found = {instrument(name) for name in alertnames}
+    found = frozenset(source(one.instrument) for one in alerts)
     if not identified and found & _OF_ONE_EXPORTER:
-        found = (found - _OF_ONE_EXPORTER) | {Instrument.DRIVER}
-    return frozenset(map(str, found))
+        found = (found - _OF_ONE_EXPORTER) | {_DRIVER}
+    return (found - {UNKNOWN_SOURCE}) or found
+
+
+def adds_signal(known: Iterable[Episode], further: Iterable[Episode]) -> bool:
+    """Return whether further alerts are an additional independent signal beside the known alerts."""
+    known = tuple(known)
+    now = signals(known, identified=True)
+    return len(signals((*known, *further), identified=True)) > len(now)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fleetmedic.alerting import stages
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core.action import ActionSpec, Effect
 from remediator.core.action import Level as Level  # the model's users need it
@@ -78,6 +79,11 @@ class Alert:
         return self.labels.get("alertname", "")
 
     @property
+    def stage(self) -> str:
+        """Return the alert's label `stage`, or an empty string."""
+        return self.labels.get(stages.LABEL, "")
+
+    @property
     def key(self) -> str:
         """Return the key of this firing period of the alert: cluster, fingerprint and start time in
         milliseconds."""
@@ -90,8 +96,8 @@ class Alert:
 class Episode:
     """One firing period of one alert, as stored in an incident.
 
-    `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu`
-    and `uuid` are labels of the alert, or empty.
+    `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu`,
+    `uuid`, `instrument` and `stage` are labels of the alert, or empty.
     """
 
     key: str
@@ -101,6 +107,13 @@ class Episode:
     alertname: str
     gpu: str = ""
     uuid: str = ""
+    instrument: str = ""
+    stage: str = ""
+
+    @property
+    def may_act(self) -> bool:
+        """Return whether more than a notification may follow from the alert."""
+        return stages.may_act(self.stage)
 
 
 @dataclass(frozen=True, slots=True)

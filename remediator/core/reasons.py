@@ -14,6 +14,7 @@ class Reason(StrEnum):
     NO_PLAYBOOK = "no_playbook"
     NO_TARGET = "no_target"
     OTHER_CLUSTER = "other_cluster"
+    STAGE = "stage"
     DEAD_MAN_SIGNAL = "dead_man_signal"
     SPENT = "spent"
     SILENCED = "silenced"
@@ -96,6 +97,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.NO_PLAYBOOK: "No playbook matches this alert.",
     Reason.NO_TARGET: "The alert's labels identify no valid target.",
     Reason.OTHER_CLUSTER: "The alert's label `cluster` is missing, or differs from `cluster.name` in remediator.yml.",
+    Reason.STAGE: "The alert's label `stage` allows notifications only: the remediator takes no other action.",
     Reason.SILENCED: "The alert is silenced in Alertmanager.",
     Reason.INHIBITED: "Another alert inhibits this one in Alertmanager.",
     Reason.MUTED: "An active maintenance window covers the alert.",

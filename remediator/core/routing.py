@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fleetmedic.alerting import stages
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
 from remediator.core.journal_state import JournalState
@@ -67,16 +68,21 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
 
     A playbook without alert names matches every alert. An alert with a missing or different label
     `cluster` is rejected, because node names can repeat across clusters. Only the Watchdog needs no
-    cluster, because it tests the alert path.
+    cluster, because it tests the alert path. If the alert's stage allows notifications only, playbooks that
+    do more are left out.
     """
     name, labels = alert.name, alert.labels
     ours = labels.get(CLUSTER) == cluster
+    left_out: Playbook | None = None
     for playbook in playbooks:
         if not ours and not playbook.dead_man_signal:
             continue
         if playbook.alertnames and name not in playbook.alertnames:
             continue
         if any(labels.get(key) != value for key, value in playbook.labels):
+            continue
+        if not playbook.notify_only and not stages.may_act(alert.stage):
+            left_out = left_out or playbook
             continue
         target = target_of(alert.labels, playbook.target)
         if playbook.dead_man_signal:
@@ -89,13 +95,27 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
             )
             return Route(playbook, None, Reason.NO_TARGET, text)
         text = f"Playbook {playbook.name} matches {alert.name} on {target}."
+        if left_out is not None:
+            return Route(playbook, target, Reason.STAGE, f"{text} {_left_out(alert, left_out)}")
         return Route(playbook, target, Reason.ROUTED, text)
     if not ours:
         named = f"label cluster={labels[CLUSTER]!r}" if CLUSTER in labels else "no label `cluster`"
         text = f"The alert has {named}; this remediator manages cluster {cluster!r}."
         return Route(None, None, Reason.OTHER_CLUSTER, shortened(text, 300))
+    if left_out is not None:
+        target = target_of(labels, left_out.target)
+        return Route(None, target, Reason.STAGE, _left_out(alert, left_out))
     text = f"No playbook matches {alert.name or 'an alert without a name'}."
     return Route(None, target_of(alert.labels, None), Reason.NO_PLAYBOOK, text)
+
+
+def _left_out(alert: Alert, playbook: Playbook) -> str:
+    return f"{notifies_only(alert.stage)} Therefore playbook {playbook.name} is not used."
+
+
+def notifies_only(stage: str) -> str:
+    """Return the sentence that an alert's stage allows notifications only."""
+    return f"The alert's stage is {shortened(stage, 60)!r}, which allows notifications only."
 
 
 def repaired_since_fault(

@@ -24,6 +24,7 @@ from remediator.core.routing import (
     holder,
     last_repaired_at,
     may_act,
+    notifies_only,
     repaired_since_fault,
 )
 
@@ -153,6 +154,9 @@ def admit(
         return ()
     episode = events.episode_of(alert, now)
     current = holder(target, journal_state)
+    if current is not None and may_act(current) and not episode.may_act:
+        text = f"{notifies_only(episode.stage)} The alert changes nothing in the open incident on {current.target}."
+        return (events.suppressed(alert, target, now, Reason.STAGE, text),)
     if current is not None and _released(current) and alert.starts_at > (current.repaired_at or 0):
         # Its only remaining step is to notify people that the target is healthy, which is no longer true.
         closed = events.moved(current, IncidentState.CLOSED, now, Reason.READMITTED)
@@ -240,8 +244,15 @@ def _instead_of(current: Incident, opening: tuple[Event, ...], now: float) -> tu
         "A more severe alert on the target takes over.",
         absorbed_by=heir,
     )
-    kept = tuple(events.absorbed(heir, current.target, one, now) for one in current.alerts)
-    return (ended, *opening, *kept)
+    return (ended, *opening, *_taken_over(current, heir, current.target, now))
+
+
+def _taken_over(incident: Incident, heir: str, target: Target, now: float) -> tuple[Event, ...]:
+    """Return the events by which another incident takes over the alerts of an incident.
+
+    Alerts whose stage allows notifications only are left out, because the other incident may act.
+    """
+    return tuple(events.absorbed(heir, target, one, now) for one in incident.alerts if one.may_act)
 
 
 def _released(current: Incident) -> bool:
@@ -280,16 +291,19 @@ def open_incident(
     terms: Terms,
 ) -> tuple[Event, ...]:
     """Return the events that open an incident with its first alert."""
+    first = events.episode_of(alert, now)
     level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
-    level = Level.OBSERVE if playbook.notify_only else level
+    level = Level.OBSERVE if playbook.notify_only or not first.may_act else level
     identity = incident_id(alert.key, target)
     if identity in journal_state.incidents:
         identity = incident_id(f"{alert.key}/{now}", target)
     again = journal_state.recurrence(target, now - terms.window)
     text = f"Playbook {playbook.name} matches {alert.name} on {target}."
     birth = events.opened(identity, target, playbook.name, level, now, again, text)
-    first = events.absorbed(identity, target, events.episode_of(alert, now), now)
-    return (birth, first)
+    if not first.may_act:
+        told = f"{text} {notifies_only(first.stage)}"
+        birth = replace(birth, reason=Reason.STAGE, text=told)
+    return (birth, events.absorbed(identity, target, first, now))
 
 
 def widen(
@@ -329,7 +343,7 @@ def hand_over(incident: Incident, journal_state: JournalState, now: float) -> tu
 
 
 def _handed(incident: Incident, heir: Incident, now: float) -> tuple[Event, ...]:
-    kept = tuple(events.absorbed(heir.id, heir.target, one, now) for one in incident.alerts)
+    kept = _taken_over(incident, heir.id, heir.target, now)
     ended = events.moved(
         incident, IncidentState.SUPPRESSED, now, Reason.WIDENED, absorbed_by=heir.id
     )

@@ -22,6 +22,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fleetmedic.alerting.instruments import Instrument
 from fleetmedic.kernel.durations import format_duration
 from rules.detectors.base import (
     DASHBOARD,
@@ -195,7 +196,12 @@ class GpuCovariance:
             expr,
             True,
             format_duration(timing.wait(WAIT)),
-            labels={"severity": "info", "category": "gpu", "source": "detector"},
+            labels={
+                "severity": "info",
+                "category": "gpu",
+                "source": "detector",
+                "instrument": Instrument.PEERS.value,
+            },
             annotations={
                 "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} has anomalous sensor readings.",
                 "description": "Clock, power and temperatures of GPU {{ $labels.gpu }} "

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fleetmedic.alerting.instruments import Instrument
 from fleetmedic.kernel.durations import format_duration
 from rules.detectors.base import (
     DASHBOARD,
@@ -283,7 +284,12 @@ max by ({_GPU}) (
         expr,
         True,
         format_duration(timing.wait(WAIT)),
-        labels={"severity": "warning", "category": "gpu", "source": "detector"},
+        labels={
+            "severity": "warning",
+            "category": "gpu",
+            "source": "detector",
+            "instrument": Instrument.PEERS.value,
+        },
         annotations={
             "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} is slower than its peers in the same job.",
             "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) on "

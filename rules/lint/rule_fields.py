@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from urllib.parse import urlsplit
 
+from fleetmedic.alerting import instruments, stages
 from fleetmedic.kernel import labels as words
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
@@ -31,7 +32,15 @@ PLAYBOOKS = (
     "none",
 )
 SOURCES = ("static", "detector")
-LABELS = (words.SEVERITY, words.CATEGORY, words.SOURCE)
+# The labels of an alert with a fixed set of values.
+VALUES: Mapping[str, tuple[str, ...]] = {
+    words.SEVERITY: words.SEVERITIES,
+    words.CATEGORY: words.CATEGORIES,
+    words.SOURCE: SOURCES,
+    instruments.LABEL: tuple(instruments.Instrument),
+    stages.LABEL: tuple(stages.Stage),
+}
+OPTIONAL = frozenset({stages.LABEL})
 ANNOTATIONS = ("summary", "description", RUNBOOK_URL, words.PLAYBOOK)
 LONGEST_WAIT = 86_400.0
 LONGEST_CRITICAL_WAIT = 900.0
@@ -58,14 +67,11 @@ def labels(subject: CheckInput) -> Iterator[Problem]:
     rule = subject.rule
     if not rule.is_alert:
         return
-    allowed = {
-        words.SEVERITY: words.SEVERITIES,
-        words.CATEGORY: words.CATEGORIES,
-        words.SOURCE: SOURCES,
-    }
-    for name, values in allowed.items():
+    for name, values in VALUES.items():
         value = rule.labels.get(name)
-        if value not in values:
+        if not value and name not in OPTIONAL:
+            yield "error", f"label {name} is missing: expected one of {', '.join(values)}."
+        elif value and value not in values:
             yield "error", f"label {name}: expected one of {', '.join(values)}, got {value!r}."
     for name, value in rule.labels.items():
         if "$value" in value:

@@ -29,6 +29,7 @@ from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState, JobView
 from fleetmedic.stack.lifecycle import Stack, StackOptions
 from remediator.journal import read_events
+from tests.unit.remediator.shipped_alerts import with_instrument
 
 FACTOR = 30.0
 OWNER = "fleetmedic"
@@ -300,10 +301,11 @@ class Scene:
 
 def gpu_alert(scene: Scene, name: str, node: str, gpu: int) -> dict[str, str]:
     """The labels of an alert about a GPU, as the shipped rules write them."""
-    return STATIC | {
+    labels = STATIC | {
         "alertname": name, "category": "gpu", "node": node, "gpu": str(gpu),
         "uuid": scene.uuid(node, gpu),
     }  # fmt: skip
+    return with_instrument(labels)
 
 
 def settings(**changes: Any) -> Edit:

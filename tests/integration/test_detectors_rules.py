@@ -303,7 +303,7 @@ def test_the_score_rule_points_at_the_sick_machine(parts: dict[str, Path], tmp_p
     base = 'detector="gpu_covariance",job="rules",instance="r:1",cluster="hub"'
     alert = {
         "exp_labels": {
-            "severity": "info", "category": "gpu", "source": "detector",
+            "severity": "info", "category": "gpu", "source": "detector", "instrument": "peers",
             "cluster": "local", "node": "node2", "gpu": "3", "uuid": "GPU-x",
         }
     }  # fmt: skip

@@ -23,7 +23,7 @@ from tests.integration.harm import (
 from tests.integration.inbox import Inbox
 
 pytestmark = pytest.mark.integration
-NODE_DOWN = STATIC | {"alertname": "NodeDown", "category": "node"}
+NODE_DOWN = STATIC | {"alertname": "NodeDown", "category": "node", "instrument": "liveness"}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,7 @@ def test_a_node_incident_that_is_held_or_over_absorbs_no_gpu(stack: Scene) -> No
 def test_an_unknown_job_is_unknown_and_not_well_again(stack: Scene) -> None:
     target = "job/no-such-job"
     labels = STATIC | {"alertname": "TrainingStalled", "category": "job", "job_id": "no-such-job"}
+    labels |= {"instrument": "job"}
     stack.post(labels, ends=time.time() + 60)
     until(lambda: stack.states(target)[-1:] == ["FAILED"], 20, lambda: stack.story(target))
     assert "The cluster does not know job/no-such-job" in stack.why(target)

@@ -83,6 +83,7 @@ def test_swapped_node_labels_move_no_job_and_reset_no_board(stack: Scene) -> Non
 def test_a_node_whose_exporter_reports_the_boards_of_another_is_held(stack: Scene) -> None:
     before = stack.note(stack.job_on("node3", 1, name="renamed"))
     labels = STATIC | {"alertname": "NodeDown", "category": "node", "node": "node3"}
+    labels |= {"instrument": "liveness"}
     stack.post(labels)
     until(lambda: stack.held("node/node3") == "identity", 30, lambda: stack.story("node/node3"))
     stack.passes(2)
@@ -106,6 +107,7 @@ def test_one_dead_exporter_is_one_signal_and_its_quarantine_ends_under_the_runni
         until(lambda: stack.quarantined(target), 40, lambda: stack.story(target))
         stale = {"alertname": "ExporterDataStale", "category": "meta", "severity": "warning"}
         labels = STATIC | stale | {"node": "node2", "collector": "gpu_values"}
+        labels |= {"instrument": "staleness"}
         stack.post(labels | {"category": "node"}, ends=time.time() + FROZEN)
         until(lambda: stack.held(target) == "witnesses", 20, lambda: stack.story(target))
         until(lambda: time.monotonic() - frozen > FROZEN, FROZEN, lambda: "")

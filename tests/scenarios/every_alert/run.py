@@ -139,6 +139,7 @@ def _words(alert: Labels) -> str:
         "severity",
         "category",
         "source",
+        "instrument",
         "uuid",
         "cluster",
     }

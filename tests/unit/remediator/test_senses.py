@@ -28,6 +28,7 @@ from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
 from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
+from tests.unit.remediator.shipped_alerts import with_instrument
 
 NOW = 1_700_000_000.0
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
@@ -136,7 +137,7 @@ class World:
         self.senses = Senses(sources, ceiling=level, limits=limits)
 
     def alert(
-        self, name: str, target: Target = GPU, *, at: float = NOW - 30, uuid: str = ""
+        self, name: str, target: Target = GPU, *, at: float = NOW - 30, uuid: str = "", **more: str
     ) -> Alert:
         labels = {"alertname": name, "severity": "critical", "cluster": "memory"}
         if target.kind is TargetKind.JOB:
@@ -146,12 +147,12 @@ class World:
         if target.gpu is not None:
             number = target.name.removeprefix("node")
             labels |= {"gpu": str(target.gpu), "uuid": uuid or f"GPU-{number}-{target.gpu}"}
-        return Alert(f"{name} {target}", at, "x", True, labels)
+        return Alert(f"{name} {target}", at, "x", True, with_instrument(labels) | more)
 
     def hear(self, name: str, target: Target = GPU, *, at: float = NOW - 30, listed: bool = True,
-             received: float = NOW - 20, uuid: str = "") -> Alert:  # fmt: skip
+             received: float = NOW - 20, uuid: str = "", **more: str) -> Alert:  # fmt: skip
         """An alert of the incident on its target, or of a new one."""
-        alert = self.alert(name, target, at=at, uuid=uuid)
+        alert = self.alert(name, target, at=at, uuid=uuid, **more)
         self.journal_state.apply(events.alert_received(alert, target, received, "webhook"))
         found = self.rules.route(alert)
         incident = self.journal_state.incident_on(target)
@@ -229,6 +230,17 @@ def test_a_listed_alert_is_active_and_a_silenced_one_is_withheld_and_no_signal(
     facts = world.facts()
     assert facts.evidence.standing is AlertStatus.WITHHELD
     assert (facts.alerts_active, facts.firing, facts.witnesses) == (True, True, frozenset())
+
+
+def test_signals_are_counted_by_the_label_and_not_by_the_name(world: World) -> None:
+    world.hear("GpuLost", instrument="")
+    assert world.facts().witnesses == {"an alert from an unknown source"}
+    world.hear("GpuXidFatalHardware", instrument="")
+    assert world.facts().witnesses == {"an alert from an unknown source"}
+    world.hear("GpuHung", instrument="kernel_log")
+    assert world.facts().witnesses == {"the kernel log"}
+    world.hear("GpuEccUncorrectable", instrument="driver")
+    assert world.facts().witnesses == {"the kernel log", "the GPU's driver"}
 
 
 def test_one_missing_from_a_complete_answer_is_over(world: World) -> None:

@@ -60,6 +60,16 @@ def test_a_page_needs_a_long_window_and_a_short_one_to_agree(tmp_path: Path) -> 
     assert (slow.wait, slow.labels["severity"]) == ("1h", "warning")
 
 
+def test_its_alerts_name_their_instrument(tmp_path: Path) -> None:
+    assert _instruments(_rules(tmp_path)) == {"service"}
+    job = GOOD.replace("category: service", "category: service\n  instrument: job")
+    assert _instruments(_rules(tmp_path, job)) == {"job"}
+
+
+def _instruments(rules: dict[str, Rule]) -> set[str | None]:
+    return {rule.labels.get("instrument") for rule in rules.values() if rule.is_alert}
+
+
 def test_below_the_least_rate_nothing_is_recorded(tmp_path: Path) -> None:
     rules = _rules(tmp_path, GOOD + "  least_rate: 0.2\n")
     assert rules["service:chat_errors:ratio_rate5m"].expr.rstrip().endswith(">= 0.2)")
@@ -76,6 +86,11 @@ def test_below_the_least_rate_nothing_is_recorded(tmp_path: Path) -> None:
         ("all: sum by", "all: sum by by", "$.slos[0].all: invalid PromQL"),
         ("severity: critical", "severity: page", "$.slos[0].fast.severity: expected one of"),
         ("category: service", "categorie: service", "categorie"),
+        (
+            "objective: 0.99",
+            "objective: 0.99\n  instrument: guess",
+            "$.slos[0].instrument: expected one of driver, kernel_log",
+        ),
         ("slos:", "slo:", "slo"),
     ],
 )

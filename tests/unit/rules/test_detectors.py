@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from fleetmedic.alerting.instruments import Instrument
 from rules.detectors.base import ModelFacts
 from rules.detectors.calibrate import alerts, calibrate
 from rules.detectors.registry import DETECTORS
@@ -134,5 +135,6 @@ def test_rules_are_recordings_and_alerts_of_source_detector(bench: ModuleType) -
         assert alert.is_alert
         assert not any(rule.is_alert for rule in rules[:-1])
         assert alert.labels["source"] == "detector"
+        assert alert.labels["instrument"] in set(Instrument)
         assert alert.annotations["runbook_url"] == f"http://x/{alert.name}"
         assert alert.annotations["dashboard_url"].startswith("http://y/d/fleetmedic-anomalies?var-")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from fleetmedic.alerting.stages import Stage
 from rules import rulefile
 from rules.cli import rules as command
 from rules.lint import Finding, lint_file, lint_paths
@@ -20,7 +21,7 @@ groups:
   - alert: GpuLost
     expr: max by (node, gpu) (gpu_lost) == 1
     for: 1m
-    labels: {severity: critical, category: gpu, source: static}
+    labels: {severity: critical, category: gpu, source: static, instrument: driver}
     annotations: {summary: "It is lost.", description: d, playbook: gpu-lost, runbook_url: "http://x/GpuLost"}
 """
 # The models of the GPUs that have exactly one.
@@ -45,9 +46,19 @@ def test_a_good_rule_has_no_finding(tmp_path: Path) -> None:
         ("alert: GpuLost", "alert: GpuGone", "error", "docs/runbooks/GpuGone.md does not exist"),
         ("alert: GpuLost", "alert: GpuHung", "error", "ends in /GpuHung"),
         ("severity: critical", "severity: page", "error", "expected one of critical, warning"),
-        ("category: gpu, ", "", "error", "label category: expected one of"),
+        ("category: gpu, ", "", "error", "label category is missing: expected one of gpu, node"),
         ("source: static", "source: me", "error", "static, detector"),
         ("source: static", 'source: static, v: "{{ $value }}"', "error", "contains $value"),
+        (
+            ", instrument: driver",
+            "",
+            "error",
+            "label instrument is missing: expected one of driver, ",
+        ),
+        ("instrument: driver", 'instrument: ""', "error", "label instrument is missing: expected"),
+        ("instrument: driver", "instrument: nvml", "error", "kernel_log, peers, liveness"),
+        ("instrument: driver", "instrument: nvml", "error", "monitoring, got 'nvml'."),
+        ("source: static", "source: static, stage: shadows", "error", "one of shadow, notify, act"),
         ("description: d, ", "", "error", "annotation description is missing"),
         ("description: d", 'description: "{{ $labels.alertname }}"', "error", "is empty"),
         ("It is lost.", "It is lost", "warning", "full stop"),
@@ -68,6 +79,11 @@ def test_each_fault_is_found_at_its_line(
     assert good in GOOD
     found = _findings(tmp_path, GOOD.replace(good, bad))
     assert any(f.severity == severity and text in f.text and f.line == 5 for f in found), found
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_each_stage_is_valid(tmp_path: Path, stage: str) -> None:
+    assert _findings(tmp_path, GOOD.replace("static", f"static, stage: {stage}", 1)) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from rules.render import sources
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "runbooks"
 RECORDED = {r.name for path in sources() for r in rulefile.read(path).rules() if not r.is_alert}
 ALERTS = [r.name for path in sources() for r in rulefile.read(path).rules() if r.is_alert]
-NAMES = sorted([*ALERTS, *(name for name, _, _ in LEARNED)])
+NAMES = sorted([*ALERTS, *(name for name, *_ in LEARNED)])
 LEARNED_RECORDS = "gpu:"  # recorded by the rules of a detector
 QUERY = re.compile(r"promtool query instant http://localhost:9090 '([^']*)'")
 CODE = re.compile(r"`([^`\n]+)`")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from exporter.catalogue import catalogue
+from fleetmedic.alerting.instruments import Instrument
 from fleetmedic.kernel.durations import parse_duration
 from rules import promql, rulefile
 from rules.lint import records
@@ -179,6 +180,20 @@ def test_alerts_about_one_gpu_carry_all_that_names_it_and_no_scrape_job() -> Non
         assert not given.maybe & {"job", "instance"}, rule.name
 
 
+def test_alerts_about_hardware_and_jobs_are_not_of_the_monitoring_itself() -> None:
+    for rule, _ in ALERTS.values():
+        own = rule.labels["instrument"] == Instrument.MONITORING
+        exporter = rule.labels["instrument"] in (
+            Instrument.LIVENESS,
+            Instrument.STALENESS,
+            Instrument.EXPORTER,
+        )
+        if rule.labels["category"] == "meta":
+            assert own or exporter, rule.name
+        elif rule.labels["category"] != "security":
+            assert not own, rule.name
+
+
 def test_summaries_name_what_the_alert_is_about() -> None:
     needed = {"gpu": ["gpu", "node"], "node": ["node"], "job": ["job_id"], "service": ["service"]}
     by_cluster = {"NodeMassOutage", "NfsServerStalled"}
@@ -215,10 +230,11 @@ def test_the_table_of_alerts_is_generated_anew_without_a_difference() -> None:
 
 def test_learned_alerts_are_told_as_their_detectors_write_them() -> None:
     source = "".join(p.read_text() for p in (ROOT / "rules" / "detectors").glob("*.py"))
-    for name, severity, playbook in LEARNED:
+    for name, severity, instrument, playbook in LEARNED:
         if name in source:
             after = source[source.index(f'"{name}"') :]
             assert f'"severity": "{severity}"' in after
+            assert f'"instrument": Instrument.{instrument.upper()}.value' in after
             assert f'"playbook": "{playbook}"' in after
 
 

@@ -16,6 +16,7 @@ from remediator.channels.message import (
     MAX_MESSAGE,
     Signature,
     Templates,
+    done,
     fill,
     line,
     markdown,
@@ -45,6 +46,21 @@ def body(
             "new": 1,
         }
     ).encode()
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("", "Automatic action: playbook gpu-lost."),
+        ("act", "Automatic action: playbook gpu-lost."),
+        ("notify", "No automatic action."),
+    ],
+)
+def test_a_message_announces_no_action_that_the_stage_of_the_alert_forbids(
+    stage: str, expected: str
+) -> None:
+    (alert,) = read(body({"stage": stage}, playbook="gpu-lost")).alerts
+    assert done(alert) == expected
 
 
 def test_a_title_says_what_where_and_how_many() -> None:

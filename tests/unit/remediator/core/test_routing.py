@@ -76,6 +76,35 @@ def test_hostile_or_missing_labels_name_no_target(labels) -> None:
     assert Reason.NO_TARGET is route(_alert("GpuLost", **labels), BOOKS, "local").reason
 
 
+ON_GPU = {"node": "n", "gpu": "0"}
+
+
+@pytest.mark.parametrize("stage", ["shadow", "notify", "typo"])
+def test_an_alert_whose_stage_forbids_actions_finds_only_playbooks_that_notify(stage: str) -> None:
+    found = route(_alert("GpuLost", severity="critical", stage=stage, **ON_GPU), BOOKS, "local")
+    assert (found.playbook.name, str(found.target)) == ("notify-critical", "gpu/n/0")
+    assert found.reason is Reason.STAGE
+    assert f"stage is {stage!r}" in found.text
+    assert "playbook gpu-lost is not used" in found.text
+
+
+def test_without_such_a_playbook_the_stage_is_the_reason_for_no_action() -> None:
+    found = route(_alert("GpuLost", severity="info", stage="notify", **ON_GPU), BOOKS, "local")
+    assert (found.playbook, str(found.target), found.reason) == (None, "gpu/n/0", Reason.STAGE)
+    assert "playbook gpu-lost is not used" in found.text
+
+
+@pytest.mark.parametrize("labels", [{}, {"stage": ""}, {"stage": "act"}])
+def test_the_stage_act_and_no_stage_change_no_route(labels: dict[str, str]) -> None:
+    found = route(_alert("GpuLost", severity="critical", **ON_GPU, **labels), BOOKS, "local")
+    assert (found.playbook.name, found.reason) == ("gpu-lost", Reason.ROUTED)
+
+
+def test_an_alert_that_only_notifies_has_no_other_reason_for_its_stage() -> None:
+    found = route(_alert("Odd", severity="critical", stage="notify", node="n"), BOOKS, "local")
+    assert (found.playbook.name, found.reason) == ("notify-critical", Reason.ROUTED)
+
+
 def test_without_a_kind_the_most_particular_target_is_meant() -> None:
     assert str(target_of({"node": "n", "gpu": "1", "job_id": "j"}, None)) == "gpu/n/1"
     assert str(target_of({"node": "n", "job_id": "j"}, None)) == "node/n"

@@ -512,3 +512,69 @@ def test_further_events_reopen_nothing_that_only_notified_people(alert) -> None:
         events.moved(journal_state.incidents[one.id], IncidentState.CLOSED, NOW, Reason.NOTIFIED)
     )
     assert not renewed(firing, GPU, journal_state, NOW + 60), "a message for each XID"
+
+
+# Stages.
+
+
+def test_an_incident_of_an_alert_in_another_stage_than_act_takes_no_action(alert, playbook) -> None:
+    for stage in ("shadow", "notify", "typo"):
+        journal_state = JournalState()
+        first, _ = _admit(journal_state, alert(stage=stage), GPU, playbook, Terms(Level.REPAIR))
+        assert first.reason is Reason.STAGE
+        assert f"stage is {stage!r}" in first.text
+        assert journal_state.incident_on(GPU).level is Level.OBSERVE
+
+
+def test_the_stage_act_restricts_nothing(alert, playbook) -> None:
+    journal_state = JournalState()
+    first, _ = _admit(journal_state, alert(stage="act"), GPU, playbook, Terms(Level.REPAIR))
+    assert (first.reason, journal_state.incident_on(GPU).level) == (Reason.ROUTED, Level.REPAIR)
+
+
+@pytest.mark.parametrize("stage", ["shadow", "notify"])
+def test_an_alert_in_another_stage_than_act_never_joins_an_incident_that_may_act(
+    alert, playbook, stage
+) -> None:
+    journal_state = JournalState()
+    _receive(journal_state, alert(), GPU, playbook)
+    before = journal_state.incident_on(GPU)
+    odd = alert("Odd", stage=stage)
+    (event,) = _receive(journal_state, odd, GPU, NOTIFY)
+    assert (event.kind, event.reason) == (Kind.SUPPRESSED, Reason.STAGE)
+    assert journal_state.incident_on(GPU) == before
+    assert _receive(journal_state, odd, GPU, NOTIFY) == (), "the decision is recorded once"
+
+
+def test_it_does_not_close_an_incident_whose_target_is_back_in_service(
+    alert, playbook, incident
+) -> None:
+    journal_state = JournalState()
+    _receive(journal_state, alert(at=NOW - 50), GPU, playbook)
+    one = journal_state.incident_on(GPU)
+    released = replace(
+        incident(IncidentState.PROBATION, quarantined=(), repaired_at=NOW - 40), id=one.id
+    )
+    journal_state.incidents[one.id] = released
+    (event,) = _receive(journal_state, alert("Odd", stage="notify"), GPU, NOTIFY)
+    assert (event.kind, event.reason) == (Kind.SUPPRESSED, Reason.STAGE)
+
+
+def test_an_incident_that_replaces_it_does_not_take_it_over(alert, playbook) -> None:
+    journal_state = JournalState()
+    _receive(journal_state, alert("Odd", stage="notify"), GPU, NOTIFY)
+    assert len(journal_state.incident_on(GPU).alerts) == 1
+    _receive(journal_state, alert(), GPU, playbook)
+    heir = journal_state.incident_on(GPU)
+    assert (heir.playbook, heir.level) == ("gpu-lost", Level.REPAIR)
+    assert [one.alertname for one in heir.alerts] == ["GpuLost"]
+
+
+def test_the_incident_of_its_node_does_not_take_it_over(alert, playbook) -> None:
+    journal_state = JournalState()
+    _receive(journal_state, alert("Odd", stage="shadow"), GPU, NOTIFY)
+    _receive(journal_state, alert("NodeDown"), Target(TargetKind.NODE, "node2"), NODE_DOWN)
+    for event in hand_over(journal_state.incident_on(GPU), journal_state, NOW):
+        journal_state.apply(event)
+    (node,) = journal_state.open_incidents()
+    assert [one.alertname for one in node.alerts] == ["NodeDown"]
