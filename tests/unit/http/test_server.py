@@ -94,7 +94,17 @@ def serve(scene: Scene, handler: HttpHandler = hello, **limits: int) -> None:
 async def send(port: int, *pieces: bytes, every: float = 0.0) -> bytes:
     """Send the pieces, one per `every` seconds; return what the server sends until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answer = asyncio.create_task(reader.read())
+
+    async def receive() -> bytes:
+        answer = bytearray()
+        try:
+            while data := await reader.read(1000):
+                answer += data
+        except ConnectionError:
+            pass  # a piece that was still on its way met a closed connection
+        return bytes(answer)
+
+    answer = asyncio.create_task(receive())
     try:
         for piece in pieces:
             writer.write(piece)
@@ -102,8 +112,6 @@ async def send(port: int, *pieces: bytes, every: float = 0.0) -> bytes:
             if done:
                 break
         return await asyncio.wait_for(answer, 5)
-    except ConnectionError:
-        return b""
     finally:
         writer.close()
 
