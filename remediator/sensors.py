@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fleetmedic.alerting import instruments
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target
 from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
@@ -32,7 +33,8 @@ RULES_TTL = 60.0
 # A node that two exporters reported within this time (seconds) is not identified.
 DOUBLED_FOR = 300
 WATCHDOG = "Watchdog"
-_ABOUT = (CLUSTER, NODE, GPU, JOB_ID, SERVICE)
+# The instrument decides what a signal counts, so the rule itself must have declared it.
+_ABOUT = (CLUSTER, NODE, GPU, JOB_ID, SERVICE, instruments.LABEL)
 
 
 def _series_of(alert: Alert, **more: str) -> str:

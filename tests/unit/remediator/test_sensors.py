@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
@@ -243,6 +243,13 @@ def test_a_name_from_outside_stays_inside_its_quotes() -> None:
 def alert(name: str = "GpuLost") -> Alert:
     labels = {"alertname": name, "node": "node1", "gpu": "3", "severity": "critical"}
     return Alert("f", NOW, "x", True, labels)
+
+
+def test_an_alert_is_confirmed_only_with_the_instrument_that_its_rule_declares() -> None:
+    answers = Answers()
+    forged = replace(alert(), labels=dict(alert().labels) | {"instrument": "kernel_log"})
+    run(sensors(answers).fires(forged, event=False))
+    assert 'instrument="kernel_log"' in answers.asked[-1]
 
 
 def test_an_alert_that_its_own_prometheus_does_not_fire_is_contradicted() -> None:
