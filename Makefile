@@ -42,8 +42,8 @@ scenarios: setup ## Raise every alert on a simulated fleet (7 minutes), and rege
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert
 	PYTHONPATH=tests/scenarios $(BIN)/python -m every_alert --prometheus prometheus-3 --alertmanager alertmanager-0.33
 
-screenshots: setup ## Take the screenshots for README and docs from a running stack (`make up`).
-	$(BIN)/python tools/screenshots.py http://127.0.0.1:9095 docs/pictures fleetmedic-fleet fleetmedic-remediation
+screenshots: setup ## Take the screenshots for README and docs from a running stack (`make up`); INCIDENT=ID adds an incident.
+	$(BIN)/python tools/screenshots.py http://127.0.0.1:9095 docs/pictures fleetmedic-fleet fleetmedic-remediation $(INCIDENT)
 
 bench: setup ## Run the benchmarks (half an hour; 13 GiB of memory for a fleet of 10,000 GPUs).
 	@for file in $(filter-out bench/mutants.py bench/adversary.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
