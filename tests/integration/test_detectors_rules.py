@@ -120,7 +120,7 @@ def fires(parts: dict[str, Path], folder: Path, gpus: Sequence[Gpu], timing: Tim
     assert "GpuPeerOutlier" in said, said
     found = set()
     for gpu in gpus:
-        if f'gpu="{gpu.index}", node="{gpu.node}"' in said:
+        if f'gpu="{gpu.index}", instrument="peers", node="{gpu.node}"' in said:
             found.add(f"{gpu.node}/{gpu.index}")
     return found
 
