@@ -205,6 +205,9 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("FLEETMEDIC_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.filename is None:
+            # A full output would fail again when Python flushes it at the end, with another exit code.
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the process ends
         if sentence := explain(error):
             click.echo(f"fleetmedic: {sentence}", err=True)
             sys.exit(2)
