@@ -244,9 +244,8 @@ class Point:
         return False
 
     def _story(self) -> str:
-        return "\n".join(
-            f"{one['event']} {one['text']}" for one in read_events(self.folder / "data")
-        )
+        events = [f"{one['event']} {one['text']}" for one in read_events(self.folder / "data")]
+        return "\n".join([*events, "log:", (self.folder / "log").read_text()[-2000:]])
 
 
 def _until(what: Callable[[], Any], complaint: str | Callable[[], str]) -> None:
