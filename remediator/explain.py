@@ -15,7 +15,7 @@ def explain(
 ) -> Iterator[str]:
     """Yield a sentence about the alert's playbook and target, then one line for each action.
 
-    A line says if the automation level does not allow the action.
+    A line says if the action cannot be undone, and if the automation level does not allow it.
     """
     found = route(alert, playbooks, cluster)
     yield found.text
@@ -29,4 +29,5 @@ def explain(
     for number, (action, needed) in enumerate(steps, 1):
         allowed = needed.rank <= level.rank and level is not Level.OBSERVE
         suffix = "" if allowed else f" (not allowed at level {level}: requires {needed})"
-        yield f"  {number}. {action.would}{suffix}"
+        final = " (cannot be undone)" if action.disruptive and not action.reversible else ""
+        yield f"  {number}. {action.would}{final}{suffix}"

@@ -53,7 +53,11 @@ def test_plan_says_what_would_be_done_and_what_the_level_forbids(config, tmp_pat
     assert result.exit_code == 0
     assert "Playbook gpu-lost" in result.output
     assert "quarantine the GPU\n" in result.output
-    assert "reset the GPU (not allowed at level drain: requires repair)" in result.output
+    assert (
+        "reset the GPU (cannot be undone) (not allowed at level drain: requires repair)"
+        in result.output
+    )
+    assert "quarantine the GPU\n" in result.output
 
 
 def test_plan_refuses_junk_with_the_files_name(config, tmp_path) -> None:
