@@ -66,16 +66,15 @@ def decide_escalated(case: Case) -> Decision:
         return Wait()
     if case.incident.reason is Reason.EFFECT_UNKNOWN or case.facts.exporter_down:
         return Wait()
-    runs = case.incident.runs(plan.RELEASE_NODE)
+    release = case.actions.of(Effect.RELEASES)
+    name = plan.step_on_node(release)
+    runs = case.incident.runs(name)
     if len([run for run in runs if run.state is StepState.FAILED]) >= 2:
         return Wait()
     verdict = step_guards.tests_or_releases(case)
     if not verdict.allows:
         return held(verdict)
-    release = case.actions.of(Effect.RELEASES)
-    step = plan.new_step(
-        case.incident, release, plan.QUICK, on=node, name=plan.RELEASE_NODE, also=(node,)
-    )
+    step = plan.new_step(case.incident, release, plan.QUICK, on=node, name=name, also=(node,))
     text = f"{node} returns to service; {case.incident.target} stays quarantined: an operator is needed."
     return Act(step, Reason.READMITTED, text)
 

@@ -12,7 +12,6 @@ QUICK = 10.0
 OPINION = "opinion"
 # the step that watches the metrics of a target whose alerts are over and on which jobs run
 WATCH = "watch"
-RELEASE_NODE = "release:node"
 # the step that carries out an operator's release order
 ORDERED = "release:order"
 NOTIFY = 15.0

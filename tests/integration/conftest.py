@@ -6,11 +6,12 @@ import fcntl
 import functools
 import os
 import random
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +20,9 @@ from fleetmedic.stack import binaries, newer_releases
 from fleetmedic.stack.ports import is_free, layout
 from tests.integration.harm import Edit, Scene, scene
 from tests.integration.inbox import Inbox, inbox
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 class Parts(dict[str, Path]):
@@ -56,6 +60,25 @@ def steady_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with (tmp_path_factory.getbasetemp().parent / "network.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture(scope="module")
+def browser(steady_network: None) -> Iterator[Browser]:
+    """Headless Chromium."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        why = "there is no chromium here: `apt-get install --no-install-recommends chromium`"
+        if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+    from playwright.sync_api import sync_playwright
+
+    # Its sandbox refuses to start for root.
+    words = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as start:
+        found = start.chromium.launch(executable_path=program, args=words)
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -51,25 +50,6 @@ PANELS = """[...document.querySelectorAll('section[data-panel]:not(.row):not(.te
   title: one.querySelector('h3').textContent, state: one.dataset.state ?? 'never asked',
   said: one.querySelector('.body').textContent, height: one.querySelector('.body').clientHeight,
   drawn: one.querySelectorAll('canvas, .number, .track div, tbody tr').length}))"""
-
-
-@pytest.fixture(scope="module")
-def browser(steady_network: None) -> Iterator[Browser]:
-    """Headless Chromium."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        why = "there is no chromium here: `apt-get install --no-install-recommends chromium`"
-        if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    from playwright.sync_api import sync_playwright
-
-    # Its sandbox refuses to start for root.
-    words = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as start:
-        found = start.chromium.launch(executable_path=program, args=words)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

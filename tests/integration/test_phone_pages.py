@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,9 @@ from remediator.core.events import Kind, absorbed, noted, opened
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Episode, Level
 from remediator.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.integration
 GPU = Target.parse("gpu-rack-12-node-3/7")
@@ -51,30 +54,18 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_a_phone_shows_each_row_as_a_block_and_a_laptop_as_a_row(
-    site: Path, steady_network: None
+    site: Path, browser: Browser
 ) -> None:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        why = "there is no chromium here: `apt-get install --no-install-recommends chromium`"
-        if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    from playwright.sync_api import sync_playwright
-
-    words = ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox does not start as root
-    with sync_playwright() as start:
-        browser = start.chromium.launch(executable_path=program, args=words)
-        for name in ("list.html", "incidents/one.html"):
-            for width in (320, 360, 599, 600, 1280):
-                page = browser.new_page(viewport={"width": width, "height": 800})
-                page.goto(f"{site.as_uri()}/{name}")
-                page.screenshot(path=site / f"{Path(name).stem}-{width}.png", full_page=True)
-                narrow = width < 600
-                shown = "none" if narrow else "table-header-group"
-                assert page.evaluate(HEADING) == shown, (name, width)
-                labels = set(page.evaluate(LABELS))
-                assert ("none" in labels) is not narrow, (name, width, labels)
-                if narrow or width == 1280:
-                    assert page.evaluate(WIDER) == [], (name, width)
-                page.close()
-        browser.close()
+    for name in ("list.html", "incidents/one.html"):
+        for width in (320, 360, 599, 600, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 800})
+            page.goto(f"{site.as_uri()}/{name}")
+            page.screenshot(path=site / f"{Path(name).stem}-{width}.png", full_page=True)
+            narrow = width < 600
+            shown = "none" if narrow else "table-header-group"
+            assert page.evaluate(HEADING) == shown, (name, width)
+            labels = set(page.evaluate(LABELS))
+            assert ("none" in labels) is not narrow, (name, width, labels)
+            if narrow or width == 1280:
+                assert page.evaluate(WIDER) == [], (name, width)
+            page.close()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,10 +14,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag, urljoin
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.integration
 TOKEN = "0123456789abcdef0123"
@@ -155,25 +156,14 @@ def test_every_link_of_every_page_works(site: Site, way: str) -> None:
         assert any(url.startswith(root + path) for url in status), path
 
 
-def test_a_dashboard_is_drawn_and_links_under_the_prefix(site: Site, steady_network: None) -> None:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        why = "there is no chromium here: `apt-get install --no-install-recommends chromium`"
-        if os.environ.get("FLEETMEDIC_REQUIRE_PARTS") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    from playwright.sync_api import sync_playwright
-
-    words = ["--no-sandbox"] if os.geteuid() == 0 else []  # the sandbox does not start as root
-    with sync_playwright() as start:
-        browser = start.chromium.launch(executable_path=program, args=words)
-        page = browser.new_page()
-        asked: list[str] = []
-        page.on("request", lambda one: asked.append(one.url))
-        page.goto(f"{site.proxied}dashboards/fleetmedic-fleet")
-        page.wait_for_selector("html[data-drawn]:not([data-drawn=''])", state="attached")
-        links = page.eval_on_selector_all("a", "all => all.map(one => one.href)")
-        browser.close()
+def test_a_dashboard_is_drawn_and_links_under_the_prefix(site: Site, browser: Browser) -> None:
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda one: asked.append(one.url))
+    page.goto(f"{site.proxied}dashboards/fleetmedic-fleet")
+    page.wait_for_selector("html[data-drawn]:not([data-drawn=''])", state="attached")
+    links = page.eval_on_selector_all("a", "all => all.map(one => one.href)")
+    page.close()
     data = f"{site.proxied}api/v1/dashboards/fleetmedic-fleet"
     assert data in asked
     assert any(one.startswith(f"{data}/panels/") for one in asked)
