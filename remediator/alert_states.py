@@ -265,6 +265,8 @@ class AlertStates:
     def _of_listed(self, listed: ListedAlert) -> Evidence:
         if not listed.active:
             return self._withheld(listed)
+        if self._silences.empty:
+            return ACTIVE
         return self._silences.evidence(_identity(listed.alert), only_lost=True) or ACTIVE
 
     def _withheld(self, listed: ListedAlert) -> Evidence:
@@ -295,4 +297,5 @@ def _episode(alert: Alert) -> tuple[str, ...]:
 
 
 def _same(one: Alert, other: Alert) -> bool:
-    return _identity(one) == _identity(other)
+    same_labels = one.fingerprint == other.fingerprint and one.labels == other.labels
+    return same_labels or _identity(one) == _identity(other)

@@ -102,7 +102,8 @@ class ReportedHardware:
         for alert in alerts.active():
             self._add_reported(alert, found)
         for record in self._state.episodes.values():
-            if not record.alert.firing or self._target(record.alert) is None:
+            target = self._target(record.alert) if record.alert.firing else None
+            if target is None or target in found:
                 continue
             standing = alerts.evidence(record.alert, record.received).standing
             if standing in (AlertStatus.ACTIVE, AlertStatus.UNKNOWN):
