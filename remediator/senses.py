@@ -224,8 +224,8 @@ class Senses:
         other_hardware = alerts_on_other_hardware(incident, nodes)
         counted = incident_evidence.counted_alerts(other_hardware)
         if incident.state not in EARLY:
-            refuted = await refuted_alerts(self._sources.sensors, incident, _names(counted), jobs)
-            counted = tuple(one for one in counted if one.alertname not in refuted)
+            refuted = await refuted_alerts(self._sources.sensors, incident, counted, jobs)
+            counted = tuple(one for one in counted if one not in refuted)
         identity = await self._identity(
             incident.target, incident_evidence.identifying_alerts(other_hardware), nodes
         )
@@ -261,9 +261,7 @@ class Senses:
         facts = replace(
             facts, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=facts.witnesses | died
         )
-        return replace(
-            facts, dead=await is_dead(self._sources.sensors, incident, facts, _names(counted))
-        )
+        return replace(facts, dead=await is_dead(self._sources.sensors, incident, facts, counted))
 
     async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
         """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
@@ -374,10 +372,6 @@ class Senses:
         journal_state = self._sources.journal_state
         node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)
-
-
-def _names(alerts: Iterable[Episode]) -> frozenset[str]:
-    return frozenset(one.alertname for one in alerts)
 
 
 def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:

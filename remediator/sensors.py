@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleetmedic.alerting import instruments
+from fleetmedic.alerting import instruments, reports
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target
 from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
@@ -42,7 +42,9 @@ def _series_of(alert: Alert, **more: str) -> str:
     about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
     # A scraped series of that name has these two labels; the series of an alert has not.
     scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}
-    given = {"alertname": alert.name} | more | about | scraped
+    # Without this label a copy of an alert would count as a condition, so its absence is compared too.
+    declared = {reports.LABEL: alert.labels.get(reports.LABEL, "")}
+    given = {"alertname": alert.name} | more | about | declared | scraped
     return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in given.items()) + "}"
 
 

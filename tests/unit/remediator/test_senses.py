@@ -28,7 +28,7 @@ from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
 from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
-from tests.unit.remediator.shipped_alerts import with_instrument
+from tests.unit.remediator.shipped_alerts import as_declared
 
 NOW = 1_700_000_000.0
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
@@ -147,7 +147,7 @@ class World:
         if target.gpu is not None:
             number = target.name.removeprefix("node")
             labels |= {"gpu": str(target.gpu), "uuid": uuid or f"GPU-{number}-{target.gpu}"}
-        return Alert(f"{name} {target}", at, "x", True, with_instrument(labels) | more)
+        return Alert(f"{name} {target}", at, "x", True, as_declared(labels) | more)
 
     def hear(self, name: str, target: Target = GPU, *, at: float = NOW - 30, listed: bool = True,
              received: float = NOW - 20, uuid: str = "", **more: str) -> Alert:  # fmt: skip
