@@ -29,6 +29,7 @@ from remediator.clusters.base import (
     QuarantineConflict,
     QuarantineFacts,
     WorkloadFacts,
+    implemented,
 )
 
 HealsBy = Literal["reset", "reboot", "none"]
@@ -87,7 +88,8 @@ class _Workload:
 class MemoryCluster(Cluster):
     """A cluster in memory with `nodes` nodes named node1, node2 ..., each with `gpus` GPUs.
 
-    An operation that is not in `capabilities` raises Unsupported.
+    `capabilities` are by default those that this class implements. An operation that is not in
+    `capabilities` raises Unsupported.
     """
 
     def __init__(
@@ -97,11 +99,11 @@ class MemoryCluster(Cluster):
         nodes: int = 4,
         gpus: int = 8,
         pool: str = "default",
-        capabilities: frozenset[Capability] = frozenset(Capability),
+        capabilities: frozenset[Capability] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.capabilities = capabilities
+        self.capabilities = implemented(MemoryCluster) if capabilities is None else capabilities
         self._clock = clock
         self._nodes = {
             f"node{number}": _Node([_Gpu(f"GPU-{number}-{index}") for index in range(gpus)], pool)
