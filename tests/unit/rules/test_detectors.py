@@ -13,6 +13,8 @@ from rules.detectors.base import ModelFacts
 from rules.detectors.calibrate import alerts, calibrate
 from rules.detectors.registry import DETECTORS
 from rules.links import Links
+from rules.lint import lint_file
+from rules.pipeline import render
 from rules.reference import unit_test
 from rules.timing import Timing
 
@@ -135,13 +137,19 @@ def test_without_scores_the_floor_is_the_threshold() -> None:
     assert calibrate(np.full((2, 5), np.nan), 1.0, 1.0, 5.0).threshold == 5.0
 
 
-def test_rules_are_recordings_and_alerts_of_source_detector(bench: ModuleType) -> None:
+def test_every_detector_compiles_to_recordings_and_its_declared_alert_without_a_finding(
+    bench: ModuleType, tmp_path: Path
+) -> None:
     queries = {query.name: query for detector in DETECTORS for query in detector.queries}
     found, grid, _ = bench.one_day(1, 0, False, 8, 1)
     history = bench.as_history(found, tuple(queries.values()), grid)
     for detector in DETECTORS:
         model = bench.fitted(detector, history, 1.0)
-        rules = detector.compile(model, Timing(), Links("http://x", "http://y")).rules
+        group = detector.compile(model, Timing(), Links("http://x", "http://y"))
+        path = tmp_path / f"{detector.name}.yml"
+        path.write_text(render(group, model.facts, 1.0))
+        assert lint_file(path) == []
+        rules = group.rules
         alert = rules[-1]
         assert alert.is_alert
         assert not any(rule.is_alert for rule in rules[:-1])
