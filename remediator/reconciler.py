@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.labels import WATCHDOG, Target, TargetKind
 from remediator.alert_states import AlertStates
 from remediator.clusters.base import Cluster, ClusterError, NodeFacts
 from remediator.core import events
@@ -90,7 +90,7 @@ class Reconciler:
         firing = sum(
             1
             for record in self._from.journal_state.episodes.values()
-            if record.alert.firing and record.alert.name != "Watchdog"
+            if record.alert.firing and record.alert.name != WATCHDOG
         )
         incidents = len(self._from.journal_state.open_incidents())
         if firing or incidents:

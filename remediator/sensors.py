@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleetmedic.alerting import instruments, reports
-from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target
+from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, WATCHDOG, Target
 from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
 from remediator.http import HttpError
@@ -32,7 +32,6 @@ FIRED_EVER = 6 * 3600
 RULES_TTL = 60.0
 # A node that two exporters reported within this time (seconds) is not identified.
 DOUBLED_FOR = 300
-WATCHDOG = "Watchdog"
 # The instrument decides what a signal counts, so the rule itself must have declared it.
 _ABOUT = (CLUSTER, NODE, GPU, JOB_ID, SERVICE, instruments.LABEL)
 

@@ -65,7 +65,7 @@ def playbook(subject: CheckInput) -> Iterator[Problem]:
         yield "error", f"unknown playbook {named!r}; known: {names}."
         return
     taken = playbook_of(rule.name)
-    if taken is not None and taken != named and rule.name != "Watchdog":
+    if taken is not None and taken != named and rule.name != words.WATCHDOG:
         yield (
             "error",
             f"annotation playbook: {named}, but the shipped playbook {taken} matches the alert: write {taken}.",
