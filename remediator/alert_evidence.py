@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fleetmedic.alerting import instruments
 from fleetmedic.alerting.instruments import Instrument
-from fleetmedic.alerting.reports import Report
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
 from remediator.core.evidence import (
@@ -155,7 +155,7 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
         # A line of the kernel log about a GPU is an XID.
         # Only the alert's own code: a later application XID is not the time of an earlier hardware XID.
         known = await sensors.last_xid(target, alert.labels.get("xid", ""))
-    elif target.gpu is not None and alert.report is Report.MEMORY_ERROR:
+    elif target.gpu is not None and alert.report is AlertReport.MEMORY_ERROR:
         # If the exporter was down, Prometheus missed the increase, but not the alert that it caused.
         rose, began = await sensors.last_uncorrectable(target), await sensors.active_since(alert)
         return max((at for at in (rose, began) if at is not None), default=None)

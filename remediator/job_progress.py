@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from fleetmedic.alerting.reports import Report
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.labels import TargetKind
 from remediator.clusters.base import JobFacts
 from remediator.core.facts import Facts
@@ -40,7 +40,7 @@ async def is_dead(
     jobs make no progress."""
     # The loss of a GPU is not the loss of its node, whose other GPUs still work.
     whole = incident.target.kind is not TargetKind.GPU
-    lost = any(one.report is Report.LOSS and whole is not bool(one.gpu) for one in alerts)
+    lost = any(one.report is AlertReport.LOSS and whole is not bool(one.gpu) for one in alerts)
     if not lost or not facts.identity.confirmed:
         return False
     if len(facts.witnesses) >= 2:
@@ -70,7 +70,7 @@ async def stalled_jobs(sensors: Sensors, incident: Incident) -> str:
 
 
 def _reports_lost_gpu(alert: Episode) -> bool:
-    return alert.report is Report.LOSS and bool(alert.gpu)
+    return alert.report is AlertReport.LOSS and bool(alert.gpu)
 
 
 async def _stepped_since(sensors: Sensors, jobs: Sequence[str], began: float) -> bool:

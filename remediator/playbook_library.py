@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from fleetmedic.alerting.reports import Report, declared
+from fleetmedic.alerting.reports import AlertReport, declared
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import TargetKind
@@ -228,7 +228,9 @@ def _problem(playbook: Playbook) -> str | None:
         (
             # Of other alerts, only the label is known: routing leaves out the playbook for them.
             playbook.quarantine
-            and any(declared(name, "") is Report.APPLICATION_ERROR for name in playbook.alertnames),
+            and any(
+                declared(name, "") is AlertReport.APPLICATION_ERROR for name in playbook.alertnames
+            ),
             "at $.match.alertname: alerts on application XIDs (13, 31, 43, 45) do not allow a quarantine; remove them.",
         ),
         (

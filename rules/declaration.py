@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fleetmedic.alerting import instruments, reports, stages
-from fleetmedic.alerting.reports import Report
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel import labels as words
 from rules.links import Links
 from rules.rule_model import Rule
@@ -35,7 +35,7 @@ class Declaration:
     instrument: str
     source: str = STATIC
     playbook: str = NOTIFY_ONLY
-    reports: str = Report.CONDITION
+    reports: str = AlertReport.CONDITION
     stage: str = ""
 
     @classmethod
@@ -49,7 +49,7 @@ class Declaration:
             instrument=given[instruments.LABEL],
             source=given[words.SOURCE],
             playbook=rule.annotations[words.PLAYBOOK],
-            reports=given.get(reports.LABEL, Report.CONDITION),
+            reports=given.get(reports.LABEL, AlertReport.CONDITION),
             stage=given.get(stages.LABEL, ""),
         )
 
@@ -57,7 +57,7 @@ class Declaration:
     def labels(self) -> dict[str, str]:
         """Return the labels that the alert's rule sets."""
         optional = {
-            reports.LABEL: "" if self.reports == Report.CONDITION else str(self.reports),
+            reports.LABEL: "" if self.reports == AlertReport.CONDITION else str(self.reports),
             stages.LABEL: str(self.stage),
         }
         return {

@@ -8,7 +8,7 @@ from enum import StrEnum
 LABEL = "reports"
 
 
-class Report(StrEnum):
+class AlertReport(StrEnum):
     """The valid values of the label `reports`. An alert without the label reports a condition.
 
     `condition`: the alert is active while the condition lasts. `loss`: a condition in which the target does
@@ -26,34 +26,34 @@ class Report(StrEnum):
     @property
     def is_event(self) -> bool:
         """Return whether the alert reports something that happened, and no current state."""
-        return self not in (Report.CONDITION, Report.LOSS)
+        return self not in (AlertReport.CONDITION, AlertReport.LOSS)
 
 
 # Rules of versions before the label did not declare what they report. Prometheus may still evaluate such
 # rules, and journals contain their alerts. The table is complete: later alerts declare it in their rules.
-EARLIER: Mapping[str, Report] = {
-    "GpuLost": Report.LOSS,
-    "GpuHung": Report.LOSS,
-    "NodeDown": Report.LOSS,
-    "GpuXidFatalHardware": Report.EVENT,
-    "GpuXidStorm": Report.EVENT,
-    "GpuEccUncorrectable": Report.MEMORY_ERROR,
-    "GpuXidApplicationRepeated": Report.APPLICATION_ERROR,
-    "GpuXidContained": Report.APPLICATION_ERROR,
-    "NodeOomKill": Report.EVENT,
-    "NodeKernelFault": Report.EVENT,
-    "NodeRebootUnexpected": Report.EVENT,
+EARLIER: Mapping[str, AlertReport] = {
+    "GpuLost": AlertReport.LOSS,
+    "GpuHung": AlertReport.LOSS,
+    "NodeDown": AlertReport.LOSS,
+    "GpuXidFatalHardware": AlertReport.EVENT,
+    "GpuXidStorm": AlertReport.EVENT,
+    "GpuEccUncorrectable": AlertReport.MEMORY_ERROR,
+    "GpuXidApplicationRepeated": AlertReport.APPLICATION_ERROR,
+    "GpuXidContained": AlertReport.APPLICATION_ERROR,
+    "NodeOomKill": AlertReport.EVENT,
+    "NodeKernelFault": AlertReport.EVENT,
+    "NodeRebootUnexpected": AlertReport.EVENT,
 }
 
 
-def declared(alertname: str, label: str) -> Report:
+def declared(alertname: str, label: str) -> AlertReport:
     """Return what an alert reports, given its name and the value of its label `reports`.
 
     An invalid value counts as a condition: the remediator then confirms that the alert is still active.
     """
     if not label:
-        return EARLIER.get(alertname, Report.CONDITION)
+        return EARLIER.get(alertname, AlertReport.CONDITION)
     try:
-        return Report(label)
+        return AlertReport(label)
     except ValueError:
-        return Report.CONDITION
+        return AlertReport.CONDITION

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fleetmedic.alerting import reports, stages
-from fleetmedic.alerting.reports import Report
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core.action import ActionSpec, Effect
 from remediator.core.action import Level as Level  # the model's users need it
@@ -85,7 +85,7 @@ class Alert:
         return self.labels.get(stages.LABEL, "")
 
     @property
-    def report(self) -> Report:
+    def report(self) -> AlertReport:
         """Return what the alert reports: a condition, a loss or an event."""
         return reports.declared(self.name, self.labels.get(reports.LABEL, ""))
 
@@ -118,7 +118,7 @@ class Episode:
     reports: str = ""
 
     @property
-    def report(self) -> Report:
+    def report(self) -> AlertReport:
         """Return what the alert reports: a condition, a loss or an event."""
         return reports.declared(self.alertname, self.reports)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleetmedic.alerting import stages
-from fleetmedic.alerting.reports import Report
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
 from remediator.core.journal_state import JournalState
@@ -127,7 +127,7 @@ def _unfit(alert: Alert, playbook: Playbook) -> _LeftOut | None:
     """Return why a playbook must not be used for an alert, by what the alert's rule declares."""
     if not playbook.notify_only and not stages.may_act(alert.stage):
         return _LeftOut(playbook, Reason.STAGE, notifies_only(alert.stage))
-    if playbook.quarantine and alert.report is Report.APPLICATION_ERROR:
+    if playbook.quarantine and alert.report is AlertReport.APPLICATION_ERROR:
         reason = Reason.APPLICATION_ERROR
         return _LeftOut(playbook, reason, sentence(reason))
     return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import promql_parser as pp
 
 from fleetmedic.alerting import reports
-from fleetmedic.alerting.reports import Report
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel import labels as words
 from rules import promql
 from rules.declaration import NOTIFY_ONLY
@@ -17,7 +17,7 @@ from rules.lint.query import readable
 from rules.series_labels import metric_name
 
 NO_PLAYBOOK = "none"
-_EVENTS = tuple(str(one) for one in Report if one.is_event)
+_EVENTS = tuple(str(one) for one in AlertReport if one.is_event)
 _HARDWARE = ("gpu", "node")
 # Functions whose result shows something that happened in the past.
 _PAST = frozenset({"increase", "rate", "irate", "delta", "idelta", "changes", "resets", "time"})
@@ -29,7 +29,7 @@ def reported(subject: CheckInput) -> Iterator[Problem]:
     rule = subject.rule
     label = rule.labels.get(reports.LABEL, "")
     category, severity = rule.labels.get(words.CATEGORY), rule.labels.get(words.SEVERITY)
-    if not readable(subject) or not rule.is_alert or label not in ("", *Report):
+    if not readable(subject) or not rule.is_alert or label not in ("", *AlertReport):
         return
     past = _past(subject)
     at_once = category in _HARDWARE and not rule.wait
@@ -45,7 +45,7 @@ def reported(subject: CheckInput) -> Iterator[Problem]:
             "error",
             f"label {reports.LABEL}: {label} is an event, but the query shows the current state: remove the label.",
         )
-    if label == Report.LOSS and (past or severity != "critical" or category not in _HARDWARE):
+    if label == AlertReport.LOSS and (past or severity != "critical" or category not in _HARDWARE):
         yield (
             "error",
             f"label {reports.LABEL}: loss requires the severity critical, the category gpu or node, and a query "
@@ -77,7 +77,7 @@ def playbook(subject: CheckInput) -> Iterator[Problem]:
             f"match.alertname of the playbook, or write {NOTIFY_ONLY}.",
         )
     quarantines = named in known and known[named].quarantine
-    if rule.labels.get(reports.LABEL) == Report.APPLICATION_ERROR and quarantines:
+    if rule.labels.get(reports.LABEL) == AlertReport.APPLICATION_ERROR and quarantines:
         yield (
             "error",
             f"label {reports.LABEL}: application_error does not allow playbook {named}, which quarantines.",

@@ -25,7 +25,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     words.SOURCE: (STATIC, DETECTOR),
     instruments.LABEL: tuple(instruments.Instrument),
     stages.LABEL: tuple(stages.Stage),
-    reports.LABEL: tuple(reports.Report),
+    reports.LABEL: tuple(reports.AlertReport),
 }
 OPTIONAL = frozenset({stages.LABEL, reports.LABEL})
 ANNOTATIONS = ("summary", "description", RUNBOOK_URL, words.PLAYBOOK)

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetmedic.alerting.reports import EARLIER, Report, declared
+from fleetmedic.alerting.reports import EARLIER, AlertReport, declared
 from tests.unit.remediator.shipped_alerts import declarations
 
 
 @pytest.mark.parametrize(
     ("name", "label", "expected"),
     [
-        ("Mine", "", Report.CONDITION),
-        ("Mine", "event", Report.EVENT),
-        ("Mine", "loss", Report.LOSS),
-        ("Mine", "Loss", Report.CONDITION),
-        ("GpuLost", "", Report.LOSS),
-        ("GpuLost", "condition", Report.CONDITION),
-        ("GpuLost", "tea leaves", Report.CONDITION),
+        ("Mine", "", AlertReport.CONDITION),
+        ("Mine", "event", AlertReport.EVENT),
+        ("Mine", "loss", AlertReport.LOSS),
+        ("Mine", "Loss", AlertReport.CONDITION),
+        ("GpuLost", "", AlertReport.LOSS),
+        ("GpuLost", "condition", AlertReport.CONDITION),
+        ("GpuLost", "tea leaves", AlertReport.CONDITION),
     ],
 )
 def test_the_label_decides_and_the_name_only_without_a_label(name, label, expected) -> None:
@@ -35,7 +35,10 @@ def test_no_name_changes_what_a_label_declares(name: str, label: str) -> None:
 
 
 def test_a_loss_and_a_condition_are_states_and_all_else_are_events() -> None:
-    assert {one for one in Report if not one.is_event} == {Report.CONDITION, Report.LOSS}
+    assert {one for one in AlertReport if not one.is_event} == {
+        AlertReport.CONDITION,
+        AlertReport.LOSS,
+    }
 
 
 def test_rules_without_the_label_mean_what_their_successors_declare() -> None:
@@ -48,4 +51,4 @@ def test_the_documentation_lists_each_value() -> None:
     page = (Path(__file__).parents[3] / "docs" / "remediator.md").read_text()
     section = page.partition("### Reports")[2].partition("\n### ")[0]
     named = set(re.findall(r"^\| .*?`(\w+)` \|", section, re.MULTILINE))
-    assert named == {"reports", *Report}
+    assert named == {"reports", *AlertReport}
