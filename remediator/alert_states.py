@@ -9,7 +9,6 @@ reports them as resolved while Prometheus is down. Without a response, the statu
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import structlog
 
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.windows import open_maintenance
+from fleetmedic.kernel.clock import monotonic
 from fleetmedic.kernel.errors import shortened
 from fleetmedic.kernel.labels import ALERTNAME, CLUSTER, GPU, JOB_ID, NODE, SERVICE, UUID
 from remediator.alertmanager import AlertmanagerResponse, ListedAlert, Silence
@@ -33,6 +33,8 @@ log = structlog.get_logger("remediator")
 SETTLING = 60.0
 # A response older than this (seconds) is stale.
 STALE = 60.0
+# Queries of Alertmanager may use at most this share of the time (0 to 1), except right before a step.
+BUSY_SHARE = 0.05
 # Prometheus lets an alert last four resend delays or group intervals (seconds).
 LONGEST_ALERT = 1800.0
 MOST_SEEN = 200_000
@@ -62,6 +64,7 @@ class _QueryResult:
     at: float = -1e9
     wall: float = 0.0
     took: float = 0.0
+    watchdogs: list[ListedAlert] = field(default_factory=list)
     silences: dict[str, Silence] = field(default_factory=dict)
 
 
@@ -99,9 +102,9 @@ class AlertStates:
         if self._client is None:
             return
         async with self._asking:
-            began = time.monotonic()
+            began = monotonic()
             # A large response takes long to read, so it is queried less often, except right before a step.
-            slack = 5 * self._asked.took if max_age >= 1.0 else 0.0
+            slack = self._asked.took / BUSY_SHARE if max_age >= 1.0 else 0.0
             if began - self._asked.at <= max(max_age, slack):
                 return
             asked = _QueryResult(at=began, wall=self._now(), silences=self._asked.silences)
@@ -117,15 +120,16 @@ class AlertStates:
             if asked.response is None and self._asked.response is not None:
                 log.warning("alertmanager_unreachable", error=asked.error)
             if asked.response is not None:
-                self._remember(asked.response)
-            asked.took = time.monotonic() - began
+                asked.watchdogs = self._watchdogs(asked.response)
+                self._remember(asked)
+            asked.took = monotonic() - began
             self._asked = asked
             self._rounds += 1
 
     @property
     def answered(self) -> bool:
         """Return whether Alertmanager's last response is current. True if no Alertmanager is configured."""
-        fresh = time.monotonic() - self._asked.at <= STALE
+        fresh = monotonic() - self._asked.at <= STALE
         return self._client is None or (self._asked.response is not None and fresh)
 
     @property
@@ -186,13 +190,15 @@ class AlertStates:
             muted = self._muted(listed.alert)
             yield listed, muted or self._of_listed(listed)
 
-    def _remember(self, answer: AlertmanagerResponse) -> None:
+    def _remember(self, asked: _QueryResult) -> None:
+        answer = asked.response
+        assert answer is not None  # noqa: S101 - called with a response only
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
         alerts = [one.alert for one in answer.listed.values()]
         self._seen |= {_identity(one) for one in alerts} | {_episode(one) for one in alerts}
         # Our own clock is used if a start time lies in the future.
-        begun = (one.alert.starts_at for one in self._watchdogs(answer))
+        begun = (one.alert.starts_at for one in asked.watchdogs)
         for started in (answer.started, *begun):
             self._starts.setdefault(started, self._now())
 
@@ -225,7 +231,7 @@ class AlertStates:
         answer = self._asked.response
         if answer is None:
             return self._asked.error
-        watchdogs = self._watchdogs(answer)
+        watchdogs = self._asked.watchdogs
         if not watchdogs:
             return "Alertmanager's response lacks the Watchdog, so other alerts may be missing too."
         sent = min(one.updated for one in watchdogs)
@@ -259,6 +265,8 @@ class AlertStates:
     def _of_listed(self, listed: ListedAlert) -> Evidence:
         if not listed.active:
             return self._withheld(listed)
+        if self._silences.empty:
+            return ACTIVE
         return self._silences.evidence(_identity(listed.alert), only_lost=True) or ACTIVE
 
     def _withheld(self, listed: ListedAlert) -> Evidence:
@@ -289,4 +297,5 @@ def _episode(alert: Alert) -> tuple[str, ...]:
 
 
 def _same(one: Alert, other: Alert) -> bool:
-    return _identity(one) == _identity(other)
+    same_labels = one.fingerprint == other.fingerprint and one.labels == other.labels
+    return same_labels or _identity(one) == _identity(other)

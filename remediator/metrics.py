@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,12 +29,17 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, f
 class RemediatorMetrics:
     """All metrics of one remediator, in their own registry. `now` returns Unix seconds."""
 
-    def __init__(self, journal_state: JournalState, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal_state: JournalState, now: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
         self._reasons: dict[Reason, Any] = {}
         counters: tuple[tuple[str, str, list[str]], ...] = (
             ("incidents", "Incidents opened.", ["playbook"]),
             ("decisions", "Decisions written to the journal, by reason.", ["reason"]),
+            (
+                "evaluations",
+                "Decisions made about open incidents, including those that only repeat a hold.",
+                [],
+            ),
             ("actions", "Finished steps, by action and result.", ["action", "result"]),
             (
                 "guard_holds",
@@ -160,6 +164,10 @@ class RemediatorMetrics:
     def count_auth_failure(self) -> None:
         """Count a request with a missing or wrong credential."""
         self._counters["webhook_auth_failures"].inc()
+
+    def count_evaluation(self) -> None:
+        """Count a decision about an open incident, also if it only repeats a hold."""
+        self._counters["evaluations"].inc()
 
     def count_internal_error(self) -> None:
         """Count an internal error of the remediator in the task of a target."""

@@ -7,9 +7,9 @@ counts neither as healthy nor as unhealthy.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
+from fleetmedic.kernel.clock import monotonic
 from remediator.actions.base import Action, Observation, Tools
 from remediator.core.action import HARDWARE, ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
@@ -77,8 +77,8 @@ class Verify(Action):
             self._healthy_since.pop(step.op_id, None)
             named = f"An alert still names {step.target}, or Alertmanager's response is incomplete."
             return Observation(False, health.text if quiet else named, ok=False)
-        since = self._healthy_since.setdefault(step.op_id, time.monotonic())
-        if time.monotonic() - since < tools.watch:
+        since = self._healthy_since.setdefault(step.op_id, monotonic())
+        if monotonic() - since < tools.watch:
             return Observation(
                 False, f"{health.text} They must stay healthy for {tools.watch:g} s.", ok=False
             )

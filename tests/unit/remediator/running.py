@@ -126,7 +126,7 @@ def senses_of(
     refusal: Callable[[], str | None] = lambda: None,
 ) -> Senses:
     """The facts of a cluster without Prometheus."""
-    sensors = Sensors(None, cluster="memory", scrape_interval=5.0)
+    sensors = Sensors(None, cluster="memory", scrape_interval=5.0, now=time.time)
     sources = FactSources(
         cluster,
         sensors,
