@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from fleetmedic.alerting.reports import AlertReport, declared
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import TargetKind
@@ -30,8 +31,6 @@ from remediator.core.model import (
     VerifyPlan,
 )
 
-# Application errors: the GPU is healthy, and no playbook may quarantine it because of them.
-APPLICATION_ALERTS = frozenset({"GpuXidApplicationRepeated", "GpuXidContained"})
 ACTIONS = catalogue()
 _MOST = re.compile(r"([1-9]\d{0,3})/(.+)")
 
@@ -227,7 +226,11 @@ def _problem(playbook: Playbook) -> str | None:
             "at $.quarantine: class application does not allow a quarantine; remove it.",
         ),
         (
-            playbook.quarantine and bool(APPLICATION_ALERTS & set(playbook.alertnames)),
+            # Of other alerts, only the label is known: routing leaves out the playbook for them.
+            playbook.quarantine
+            and any(
+                declared(name, "") is AlertReport.APPLICATION_ERROR for name in playbook.alertnames
+            ),
             "at $.match.alertname: alerts on application XIDs (13, 31, 43, 45) do not allow a quarantine; remove them.",
         ),
         (

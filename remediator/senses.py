@@ -236,8 +236,8 @@ class Senses:
         other_hardware = alerts_on_other_hardware(incident, node)
         counted = incident_evidence.counted_alerts(other_hardware)
         if incident.state not in EARLY:
-            refuted = await refuted_alerts(source.sensors, incident, _names(counted), jobs)
-            counted = tuple(one for one in counted if one.alertname not in refuted)
+            refuted = await refuted_alerts(source.sensors, incident, counted, jobs)
+            counted = tuple(one for one in counted if one not in refuted)
         identity = await self._identity(
             target, incident_evidence.identifying_alerts(other_hardware), snapshot
         )
@@ -264,7 +264,7 @@ class Senses:
         facts = assemble(facts, incident, gathered, source.journal_state)
         storm = self._pools.storm(snapshot, node.pool, reported)
         facts = replace(facts, stops=self._with_storm(facts.stops, node.pool, storm))
-        return replace(facts, dead=await is_dead(source.sensors, incident, facts, _names(counted)))
+        return replace(facts, dead=await is_dead(source.sensors, incident, facts, counted))
 
     async def _snapshot(self, incident: Incident, *, fresh: bool) -> ClusterSnapshot:
         """Return the cluster as it is now. Held incidents ask often, so their result may be older."""
@@ -381,7 +381,3 @@ class Senses:
         journal_state = self._sources.journal_state
         node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)
-
-
-def _names(alerts: Iterable[Episode]) -> frozenset[str]:
-    return frozenset(one.alertname for one in alerts)

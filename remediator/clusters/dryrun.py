@@ -22,6 +22,7 @@ from remediator.clusters.base import (
     QuarantineConflict,
     QuarantineFacts,
     WorkloadFacts,
+    implemented,
 )
 
 
@@ -44,7 +45,7 @@ class DryRunCluster(Cluster):
         self._recorded: list[Recorded] = []
         self._quarantines: dict[Target, QuarantineFacts | None] = {}
         self.name = real.name
-        self.capabilities = real.capabilities
+        self.capabilities = real.capabilities & implemented(DryRunCluster)
 
     @property
     def recorded(self) -> tuple[Recorded, ...]:

@@ -38,6 +38,7 @@ from remediator.clusters.base import (
     QuarantineFacts,
     Unsupported,
     WorkloadFacts,
+    implemented,
 )
 from remediator.clusters.burnin import burn_in
 
@@ -79,7 +80,9 @@ class LocalClusterAdapter(Cluster):
         self._burn_in = parse_duration(settings.burn_in)
         given = Path(settings.hardware_dir) if settings.hardware_dir else None
         self._hardware = Hardware(given) if given is not None and given.is_dir() else None
-        self.capabilities = frozenset(Capability) - (frozenset() if self._hardware else _HARDWARE)
+        self.capabilities = implemented(LocalClusterAdapter) - (
+            frozenset() if self._hardware else _HARDWARE
+        )
         self._client: embedded.LocalCluster | None = None
         self._opening = threading.Lock()
 

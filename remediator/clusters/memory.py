@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 
@@ -29,9 +29,15 @@ from remediator.clusters.base import (
     QuarantineConflict,
     QuarantineFacts,
     WorkloadFacts,
+    implemented,
 )
-
-HealsBy = Literal["reset", "reboot", "none"]
+from remediator.clusters.memory_state import (
+    HealsBy,
+    MemoryGpu,
+    MemoryJob,
+    MemoryNode,
+    MemoryWorkload,
+)
 
 
 class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,44 +56,11 @@ class ExecutedOperation:
     op_id: str
 
 
-@dataclass(slots=True)
-class _Gpu:
-    uuid: str
-    quarantine: QuarantineFacts | None = None
-    sick: bool = False
-    heals_by: HealsBy = "reset"
-
-
-@dataclass(slots=True)
-class _Node:
-    gpus: list[_Gpu]
-    pool: str
-    quarantine: QuarantineFacts | None = None
-    alive: bool = True
-
-
-@dataclass(slots=True)
-class _Job:
-    wanted: int
-    state: str = "PENDING"
-    node: str | None = None
-    gpus: tuple[int, ...] = ()
-    restarts: int = 0
-    reason: str = ""
-    exclude: frozenset[Target] = frozenset()
-
-
-@dataclass(slots=True)
-class _Workload:
-    replicas: int
-    minimum: int
-    maximum: int
-
-
 class MemoryCluster(Cluster):
     """A cluster in memory with `nodes` nodes named node1, node2 ..., each with `gpus` GPUs.
 
-    An operation that is not in `capabilities` raises Unsupported.
+    `capabilities` are by default those that this class implements. An operation that is not in
+    `capabilities` raises Unsupported.
     """
 
     def __init__(
@@ -97,18 +70,20 @@ class MemoryCluster(Cluster):
         nodes: int = 4,
         gpus: int = 8,
         pool: str = "default",
-        capabilities: frozenset[Capability] = frozenset(Capability),
+        capabilities: frozenset[Capability] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.capabilities = capabilities
+        self.capabilities = implemented(MemoryCluster) if capabilities is None else capabilities
         self._clock = clock
         self._nodes = {
-            f"node{number}": _Node([_Gpu(f"GPU-{number}-{index}") for index in range(gpus)], pool)
+            f"node{number}": MemoryNode(
+                [MemoryGpu(f"GPU-{number}-{index}") for index in range(gpus)], pool
+            )
             for number in range(1, nodes + 1)
         }
-        self._jobs: dict[str, _Job] = {}
-        self._workloads: dict[str, _Workload] = {}
+        self._jobs: dict[str, MemoryJob] = {}
+        self._workloads: dict[str, MemoryWorkload] = {}
         self._effects: list[ExecutedOperation] = []
         self._taken: dict[str, str] = {}
         self._lock: Lock | None = None
@@ -128,7 +103,7 @@ class MemoryCluster(Cluster):
 
     def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
         """Add a job, which waits if no GPU is free. With `on`, it starts on this GPU even if others use it."""
-        job = self._jobs[job_id] = _Job(wanted=gpus)
+        job = self._jobs[job_id] = MemoryJob(wanted=gpus)
         if on is not None and on.gpu is not None:
             job.node, job.gpus, job.state = on.name, (on.gpu,), "RUNNING"
         self._place_waiting()
@@ -154,7 +129,7 @@ class MemoryCluster(Cluster):
 
     def add_workload(self, name: str, *, replicas: int, minimum: int, maximum: int) -> None:
         """Add a workload that can be scaled."""
-        self._workloads[name] = _Workload(replicas, minimum, maximum)
+        self._workloads[name] = MemoryWorkload(replicas, minimum, maximum)
 
     # the interface
 
@@ -313,7 +288,7 @@ class MemoryCluster(Cluster):
     def _did(self, verb: str, subject: str, op_id: str) -> None:
         self._effects.append(ExecutedOperation(verb, subject, op_id))
 
-    def _thing(self, target: Target) -> _Node | _Gpu:
+    def _thing(self, target: Target) -> MemoryNode | MemoryGpu:
         node = self._nodes.get(target.name) if target.node else None
         if node is None:
             raise ClusterError(f"{target} not found in cluster {self.name!r}.")
@@ -323,9 +298,9 @@ class MemoryCluster(Cluster):
             raise ClusterError(f"{target} not found: {target.name} has {len(node.gpus)} GPUs.")
         return node.gpus[target.gpu]
 
-    def _gpus(self, target: Target) -> list[_Gpu]:
+    def _gpus(self, target: Target) -> list[MemoryGpu]:
         found = self._thing(target)
-        return found.gpus if isinstance(found, _Node) else [found]
+        return found.gpus if isinstance(found, MemoryNode) else [found]
 
     async def _repair(self, target: Target, how: HealsBy, op_id: str) -> None:
         wanted = TargetKind.GPU if how == "reset" else TargetKind.NODE
@@ -345,7 +320,7 @@ class MemoryCluster(Cluster):
                 gpu.sick = False
         self._did(how, str(target), op_id)
 
-    def _end(self, job: _Job, state: str, reason: str) -> None:
+    def _end(self, job: MemoryJob, state: str, reason: str) -> None:
         job.state, job.reason, job.node, job.gpus = state, reason, None, ()
         self._place_waiting()
 

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     NO_TARGET = "no_target"
     OTHER_CLUSTER = "other_cluster"
     STAGE = "stage"
+    APPLICATION_ERROR = "application_error"
     DEAD_MAN_SIGNAL = "dead_man_signal"
     SPENT = "spent"
     SILENCED = "silenced"
@@ -98,6 +99,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.NO_TARGET: "The alert's labels identify no valid target.",
     Reason.OTHER_CLUSTER: "The alert's label `cluster` is missing, or differs from `cluster.name` in remediator.yml.",
     Reason.STAGE: "The alert's label `stage` allows notifications only: the remediator takes no other action.",
+    Reason.APPLICATION_ERROR: "The alert reports an application error, and the hardware is healthy: the remediator does not quarantine it.",
     Reason.SILENCED: "The alert is silenced in Alertmanager.",
     Reason.INHIBITED: "Another alert inhibits this one in Alertmanager.",
     Reason.MUTED: "An active maintenance window covers the alert.",
