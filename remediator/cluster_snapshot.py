@@ -44,7 +44,9 @@ class ClusterSnapshot:
         self.nodes = tuple(nodes)
         self.taken = taken
         known = before._indexed if before else {}
-        self._indexed = {node.name: _index(node, known.get(node.name)) for node in self.nodes}
+        self._indexed: dict[str, _IndexedNode] = {
+            node.name: _index(node, known.get(node.name)) for node in self.nodes
+        }
 
     def node(self, name: str) -> NodeFacts | None:
         """Return the node of that name, or None."""
