@@ -137,6 +137,11 @@ def _within(one: Target, target: Target) -> bool:
     return one == target or (target.gpu is None and one.name == target.name)
 
 
+def names(nodes: tuple[NodeFacts, ...]) -> tuple[str, ...]:
+    """Return the names of all pools, sorted."""
+    return tuple(sorted({one.pool for one in nodes}))
+
+
 def members(nodes: tuple[NodeFacts, ...], pool: str) -> PoolSize:
     """Return a pool with the number of GPUs of each of its nodes."""
     return PoolSize(pool, {one.name: len(one.gpus) for one in nodes if one.pool == pool})

@@ -25,6 +25,7 @@ from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.core.storm import storm_in
 from remediator.health import HealthReport
 from remediator.identity import alerts_on_other_hardware, identify
+from remediator.job_failures import ends_jobs, failures_of
 from remediator.job_progress import is_dead, refuted_alerts, stalled_jobs
 from remediator.reported_hardware import ReportedHardware
 from remediator.sensors import Sensors
@@ -105,12 +106,12 @@ class Senses:
             if incident.target.kind is TargetKind.WORKLOAD:
                 facts = await self._of_workload(incident, facts)
             elif incident.target.kind is TargetKind.JOB:
-                facts = await self._of_job(incident, facts)
+                facts = await self._of_job(incident, playbook, facts)
             else:
                 facts = await self._of_hardware(incident, playbook, facts, incident_evidence)
         except ClusterError:
             return replace(facts, known=False)
-        return await self._with_sensors(incident, facts, fresh=fresh)
+        return await self._with_sensors(incident, playbook, facts, fresh=fresh)
 
     async def _incident_evidence(
         self, incident: Incident, playbook: Playbook, *, confirm: bool
@@ -195,8 +196,14 @@ class Senses:
         now = self._sources.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
 
-    async def _of_job(self, incident: Incident, facts: Facts) -> Facts:
+    async def _of_job(self, incident: Incident, playbook: Playbook, facts: Facts) -> Facts:
         job = await self._sources.cluster.job(incident.target.name)
+        if job is not None and ends_jobs(playbook):
+            nodes = await self._nodes(incident)
+            storms = (self._with_storm(facts.stops, nodes, pool) for pool in pools.names(nodes))
+            stops = next((one for one in storms if one.storm), facts.stops)
+            failures = failures_of(job, incident, playbook, nodes, self._sources)
+            facts = replace(facts, stops=stops, failures=failures)
         return replace(
             facts,
             jobs=() if job is None or job.finished else _jobs((job,)),
@@ -299,7 +306,9 @@ class Senses:
         load = ScalingFacts(found.wanted, found.ready, found.minimum, found.maximum, waiting)
         return replace(facts, workload=load)
 
-    async def _with_sensors(self, incident: Incident, facts: Facts, *, fresh: bool) -> Facts:
+    async def _with_sensors(
+        self, incident: Incident, playbook: Playbook, facts: Facts, *, fresh: bool
+    ) -> Facts:
         """Add the facts from Prometheus.
 
         They are queried only if they matter, so that no quarantine is delayed.
@@ -323,7 +332,7 @@ class Senses:
             text = f"In the last five minutes, two scrape targets had the label node={node}; only one of them can be {node}."
             facts = replace(facts, identity=Identity(False, text))
         if incident.target.kind is TargetKind.JOB and running:
-            text = await stalled_jobs(self._sources.sensors, incident)
+            text = await stalled_jobs(self._sources.sensors, incident, playbook)
             facts = replace(facts, stops=replace(facts.stops, stalls=text))
         saved = None
         if incident.state in (IncidentState.CHECKPOINTING, IncidentState.REPAIRING) and running:
