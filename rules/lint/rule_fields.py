@@ -26,6 +26,7 @@ PLAYBOOKS = (
     "application-error",
     "node-down",
     "job-stalled",
+    "restart-loop",
     "notify-only",
     "scale-out",
     "scale-in",

@@ -105,7 +105,9 @@ def test_a_job_that_always_fails_is_restarted_on_three_other_nodes_and_then_fail
         assert sorted(map(str, seen)) == ["node1", "node2", "node3", "node4"]
         assert ended.reason is Reason.JOB_FAILED
         assert one.people.occasions == ["opened", "job_failed"]
-        told = [e["data"]["body"]["text"] for e in read_events(tmp_path) if e["event"] == "Notified"]
+        told = [
+            e["data"]["body"]["text"] for e in read_events(tmp_path) if e["event"] == "Notified"
+        ]
         for words in (
             "restarted elsewhere 3 times",
             "failing on node1, node2, node3, node4",
@@ -135,12 +137,14 @@ def test_a_job_that_was_only_moved_off_failed_hardware_is_neither_restarted_nor_
             await one.send("GpuLost", gpu, at=time.time())
             await one.until(lambda before=before: moves(one) == before + 1)  # type: ignore[misc]
             await one.until(
-                lambda number=number: [  # type: ignore[misc]
-                    i.state
-                    for i in one.journal_state.incidents.values()
-                    if i.target.gpu is not None
-                ].count(S.CLOSED)
-                == number + 1
+                lambda number=number: (
+                    [  # type: ignore[misc]
+                        i.state
+                        for i in one.journal_state.incidents.values()
+                        if i.target.gpu is not None
+                    ].count(S.CLOSED)
+                    == number + 1
+                )
             )
         await one.send("TrainingRestartLoop", TRAIN)
         await asyncio.sleep(0.2)
@@ -176,9 +180,7 @@ def test_at_the_limit_a_job_is_not_failed_while_its_hardware_is_reported(tmp_pat
         await _to_the_limit(one)
         await one.engine.pause("kim", "test")
         await one.send("GpuLost", Target.parse("node2/1"))
-        await one.until(
-            lambda: one.journal_state.incident_on(Target.parse("node2/1")) is not None
-        )
+        await one.until(lambda: one.journal_state.incident_on(Target.parse("node2/1")) is not None)
         await one.engine.resume("kim")
         await crash(one)
         await one.until(lambda: _held_because(one, "Hardware of node2 is reported unhealthy"))
@@ -274,9 +276,7 @@ def test_a_job_that_recovers_after_a_restart_keeps_running(tmp_path: Path) -> No
         await restarted(one, 1)
         incident = one.journal_state.incident_on(TRAIN)
         assert incident is not None
-        await one.send(
-            "TrainingRestartLoop", TRAIN, at=incident.alerts[0].starts_at, firing=False
-        )
+        await one.send("TrainingRestartLoop", TRAIN, at=incident.alerts[0].starts_at, firing=False)
         ended = await one.state(S.CLOSED, TRAIN)
         assert ended.reason is Reason.ALERT_GONE
 

@@ -36,6 +36,7 @@ VERBS = {
     "restart": (("job",), {"op_id": "a", "exclude": ()}),
     "restarted": (("job",), {"op_id": "a"}),
     "fail": (("job",), {"op_id": "a", "reason": "sick"}),
+    "failed": (("job",), {"op_id": "a"}),
     "reset_gpu": ((GPU,), {"op_id": "a"}),
     "reset_seen": ((GPU,), {"op_id": "a"}),
     "reboot_node": ((GPU,), {"op_id": "a"}),
