@@ -16,7 +16,7 @@ from remediator.core.model import IncidentState, JobsPlan, StepState
 from remediator.core.reasons import Reason
 
 # How often (seconds) the job is checked for another failure. New alerts are handled immediately.
-LOOK_AGAIN = 10.0
+LOOK_AGAIN = 2.0
 DEADLINE = 60.0
 MOST_TRIES = 2
 
