@@ -13,8 +13,10 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.memory import MemoryCluster
-from remediator.core import failing
-from remediator.core.model import IncidentState, Level
+from remediator.core import failing, moving
+from remediator.core.action import ActionSpec
+from remediator.core.decision import Case, Decision
+from remediator.core.model import IncidentState, JobsPlan, Level
 from remediator.core.reasons import Reason
 from remediator.journal import read_events
 from tests.unit.remediator.running import Running, playbooks, world
@@ -23,10 +25,26 @@ TRAIN = Target.parse("job/train")
 S = IncidentState
 
 
+LOOKS: list[str] = []
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for further failures without delay."""
+    """Look for further failures without delay, and count the looks."""
+    decide = moving.decide_failing
+
+    def counted(case: Case, jobs: JobsPlan, then: ActionSpec) -> Decision:
+        LOOKS.append(case.incident.id)
+        return decide(case, jobs, then)
+
     monkeypatch.setattr(failing, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(moving, "decide_failing", counted)
+
+
+async def looked(one: Running) -> None:
+    """Wait until the remediator has looked at the job several times more."""
+    enough = len(LOOKS) + 3
+    await one.until(lambda: len(LOOKS) >= enough)
 
 
 def cluster_with_job(nodes: int = 4) -> MemoryCluster:
@@ -147,7 +165,7 @@ def test_a_job_that_was_only_moved_off_failed_hardware_is_neither_restarted_nor_
                 )
             )
         await one.send("TrainingRestartLoop", TRAIN)
-        await asyncio.sleep(0.2)
+        await looked(one)
         assert one.journal_state.incident_on(TRAIN) is not None
         assert {i.target.kind for i in one.journal_state.incidents.values() if i.ended} == {"gpu"}
 
@@ -290,7 +308,7 @@ def test_a_stall_during_the_watch_is_treated_but_never_fails_the_job(tmp_path: P
         await watched(one)
         await one.send("TrainingStalled", TRAIN, at=time.time())
         await restarted(one, 1)
-        await asyncio.sleep(0.1)
+        await looked(one)
         assert moves(one) == 1
 
     assert "fail" not in [one.verb for one in run(tmp_path, story).effects]
@@ -311,6 +329,6 @@ def test_an_unknown_failure_leads_to_no_step(tmp_path: Path) -> None:
         await watched(one)
         for _ in range(6):
             await crash(one, again=True)
-            await asyncio.sleep(0.03)
+            await looked(one)
 
     assert run(tmp_path, story, mute).effects == ()
