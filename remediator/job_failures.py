@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target
+from remediator.alert_states import AlertStates
 from remediator.clusters.base import JobFacts, NodeFacts
 from remediator.core.action import HARDWARE
 from remediator.core.evidence import AlertStatus
 from remediator.core.facts import JobFailures
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Incident, Playbook
+from remediator.reported_hardware import ReportedHardware
 
-if TYPE_CHECKING:
-    from remediator.senses import FactSources
+
+@dataclass(frozen=True, slots=True)
+class FailureSources:
+    """What is known about alerts, incidents and reported hardware."""
+
+    journal_state: JournalState
+    alerts: AlertStates
+    reported_hardware: ReportedHardware
 
 
 def ends_jobs(playbook: Playbook) -> bool:
@@ -27,11 +35,14 @@ def failures_of(
     incident: Incident,
     playbook: Playbook,
     nodes: Iterable[NodeFacts],
-    sources: FactSources,
+    sources: FailureSources,
+    reported: Iterable[Target],
 ) -> JobFailures:
-    """Return the failures of an incident's job, and the hardware that may have caused them."""
+    """Return the failures of an incident's job, and the hardware that may have caused them.
+
+    `reported` is the hardware that active alerts report as unhealthy now.
+    """
     failure, state = job.failure, sources.journal_state
-    reported = sources.reported_hardware.active(sources.alerts, sources.clock.now())
     serving = (node.name for node in nodes if node.alive and node.quarantine is None)
     return JobFailures(
         at=failure.at if failure else None,
@@ -62,7 +73,7 @@ def _others(incident: Incident, journal_state: JournalState) -> int:
     )
 
 
-def _alerted_at(incident: Incident, playbook: Playbook, sources: FactSources) -> float | None:
+def _alerted_at(incident: Incident, playbook: Playbook, sources: FailureSources) -> float | None:
     """Return the start of the latest active alert on the job for which another playbook would act."""
     found: list[float] = []
     for episode in incident.alerts:

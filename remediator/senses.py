@@ -25,7 +25,7 @@ from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.core.storm import storm_in
 from remediator.health import HealthReport
 from remediator.identity import alerts_on_other_hardware, identify
-from remediator.job_failures import ends_jobs, failures_of
+from remediator.job_failures import FailureSources, ends_jobs, failures_of
 from remediator.job_progress import is_dead, refuted_alerts, stalled_jobs
 from remediator.reported_hardware import ReportedHardware
 from remediator.sensors import Sensors
@@ -202,7 +202,9 @@ class Senses:
             nodes = await self._nodes(incident)
             storms = (self._with_storm(facts.stops, nodes, pool) for pool in pools.names(nodes))
             stops = next((one for one in storms if one.storm), facts.stops)
-            failures = failures_of(job, incident, playbook, nodes, self._sources)
+            source = self._sources
+            known = FailureSources(source.journal_state, source.alerts, source.reported_hardware)
+            failures = failures_of(job, incident, playbook, nodes, known, self.reported_now)
             facts = replace(facts, stops=stops, failures=failures)
         return replace(
             facts,
@@ -309,10 +311,7 @@ class Senses:
     async def _with_sensors(
         self, incident: Incident, playbook: Playbook, facts: Facts, *, fresh: bool
     ) -> Facts:
-        """Add the facts from Prometheus.
-
-        They are queried only if they matter, so that no quarantine is delayed.
-        """
+        """Add the facts from Prometheus, queried only if they matter, so that no quarantine waits."""
         running = any(job.running for job in (*facts.jobs, *facts.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
         asked = incident.state in LATE or running or service

@@ -99,7 +99,7 @@ class JobSpec:
     node: str | None = None
 
 
-class Failure(NamedTuple):
+class AttemptFailure(NamedTuple):
     """A failure of a job's own command: its time (Unix seconds), its node, and how the command ended."""
 
     at: float
@@ -141,7 +141,7 @@ class JobView:
     restart_ops: tuple[str, ...] = ()
     restarts_done: tuple[str, ...] = ()
     failed_by: tuple[str, ...] = ()
-    failure: Failure | None = None
+    failure: AttemptFailure | None = None
 
     @property
     def latest_attempt(self) -> int:

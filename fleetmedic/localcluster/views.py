@@ -12,7 +12,7 @@ import msgspec
 
 from fleetmedic.localcluster.model import (
     Allocation,
-    Failure,
+    AttemptFailure,
     GpuView,
     JobSpec,
     JobState,
@@ -134,7 +134,7 @@ def _job(row: sqlite3.Row, folder: Path, ops: list[Any]) -> JobView:
     by_request = (row["state"], row["reason"]) == (JobState.FAILED, JobReason.FAILED_BY_REQUEST)
     failure = None
     if row["failed_at"] is not None:
-        failure = Failure(row["failed_at"], row["failed_on"], row["failed_with"])
+        failure = AttemptFailure(row["failed_at"], row["failed_on"], row["failed_with"])
     return JobView(
         id=row["id"],
         state=JobState(row["state"]),
