@@ -91,7 +91,7 @@ def doubt(case: Case) -> str:
         return f"Hardware of {', '.join(sick)} is reported unhealthy, and {job} failed there."
     if failures.others:
         return (
-            f"{failures.others} other jobs restart repeatedly at the same time, which suggests a shared cause, "
+            f"Other jobs ({failures.others}) restart repeatedly at the same time, which suggests a shared cause, "
             "such as storage or the network."
         )
     return ""

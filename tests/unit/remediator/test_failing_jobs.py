@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from remediator.clusters.memory import MemoryCluster
 from remediator.core import failing, moving
@@ -19,6 +20,7 @@ from remediator.core.decision import Case, Decision
 from remediator.core.model import IncidentState, JobsPlan, Level
 from remediator.core.reasons import Reason
 from remediator.journal import read_events
+from remediator.playbook_library import read_playbook
 from tests.unit.remediator.running import Running, playbooks, world
 
 TRAIN = Target.parse("job/train")
@@ -252,7 +254,7 @@ def test_jobs_that_fail_at_the_same_time_are_not_failed(tmp_path: Path) -> None:
         await one.send("TrainingRestartLoop", Target.parse("job/other"))
         await _to_the_limit(one)
         await crash(one)
-        await one.until(lambda: _held_because(one, "1 other jobs restart repeatedly"))
+        await one.until(lambda: _held_because(one, "Other jobs (1) restart repeatedly"))
 
     assert "fail" not in [one.verb for one in run(tmp_path, story).effects]
 
@@ -332,3 +334,27 @@ def test_an_unknown_failure_leads_to_no_step(tmp_path: Path) -> None:
             await looked(one)
 
     assert run(tmp_path, story, mute).effects == ()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "target", "said"),
+    [
+        (
+            "{then: reset_gpu}",
+            "job",
+            r"at \$.jobs.then: expected one of: fail_job; got 'reset_gpu'.",
+        ),
+        ("{then: fail_jb}", "job", r"at \$.jobs.then: expected one of: fail_job; got 'fail_jb'."),
+        ("{then: fail_job}", "node", r"at \$.jobs.then: requires target: job and restart: true."),
+        ("{then: fail_job, restart: false}", "job", r"requires target: job and restart: true."),
+    ],
+)
+def test_a_playbook_can_only_end_jobs_by_an_action_that_fails_them(
+    tmp_path: Path, jobs: str, target: str, said: str
+) -> None:
+    path = tmp_path / "own.yml"
+    path.write_text(
+        f"playbook: own\nmatch: {{alertname: [A]}}\ntarget: {target}\nclass: service\njobs: {jobs}\n"
+    )
+    with pytest.raises(UserError, match=said):
+        read_playbook(path)
