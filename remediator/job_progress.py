@@ -8,9 +8,10 @@ from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.labels import TargetKind
 from remediator.clusters.base import JobFacts
 from remediator.core.facts import Facts
-from remediator.core.model import Episode, Incident
+from remediator.core.model import Episode, Incident, Playbook
 from remediator.core.reasons import Reason
 from remediator.core.storm import stalled_together
+from remediator.job_failures import ends_jobs
 from remediator.sensors import Sensors
 
 # The job of a lost GPU completes no step, so a step this long (seconds) after the alert's start refutes the
@@ -54,14 +55,14 @@ async def is_dead(
     return await sensors.stalled(running)
 
 
-async def stalled_jobs(sensors: Sensors, incident: Incident) -> str:
+async def stalled_jobs(sensors: Sensors, incident: Incident, playbook: Playbook) -> str:
     """Return why the running job of an incident must not be restarted; empty if it may be.
 
     The job has completed a step since its alert began, or so many jobs are stalled at the same time that a
-    shared cause is likely.
+    shared cause is likely. A job that fails repeatedly completes steps between its failures.
     """
     began = max((one.starts_at for one in incident.alerts), default=0.0)
-    if await _stepped_since(sensors, [incident.target.name], began):
+    if not ends_jobs(playbook) and await _stepped_since(sensors, [incident.target.name], began):
         return (
             f"{incident.target} has completed a step since its alert began, so it is not restarted."
         )

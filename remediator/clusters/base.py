@@ -86,13 +86,23 @@ class NodeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class JobFailure:
+    """A failure of a job's own command: its time (Unix seconds), its node (None if unknown), and a description."""
+
+    at: float
+    node: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobFacts:
     """One job. `node` and `gpus` are the node and the GPUs that the job holds now: None and ()
     while it waits for placement.
 
     `state` is the cluster's own name for the state, for display only; the remediator uses `running`
     and `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts
-    every restart.
+    every restart. `failure` describes the end of the latest ended attempt if the command failed by
+    itself; None if the cluster or a GPU ended the attempt, or if the cluster cannot tell.
     """
 
     job_id: str
@@ -104,6 +114,7 @@ class JobFacts:
     attempts: int = 0
     restarts: int = 0
     reason: str = ""
+    failure: JobFailure | None = None
 
     def places(self) -> tuple[Target, ...]:
         """Return the GPUs that the job holds, or its node if it runs without GPUs."""
@@ -236,8 +247,16 @@ class Cluster(Protocol):
 
     @needs(Capability.FAIL)
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
-        """Fail a job permanently. `reason` is shown to the job's owner."""
+        """Fail a job permanently. `reason` is shown to the job's owner. A finished job does not change."""
         self._lacks("fail a job")
+
+    @needs(Capability.FAIL)
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        """Return whether the job has failed because of the request with this `op_id`.
+
+        False while the job is being stopped, and for a job that has ended otherwise.
+        """
+        self._lacks("report whether a job was failed")
 
     @needs(Capability.GPU_RESET)
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:

@@ -32,6 +32,7 @@ from remediator.clusters.base import (
     GpuFacts,
     InstanceLock,
     JobFacts,
+    JobFailure,
     NodeFacts,
     ProbeResult,
     QuarantineConflict,
@@ -136,6 +137,9 @@ class LocalClusterAdapter(Cluster):
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
         await self._order(lambda c: c.fail(job_id, op_id=op_id, reason=reason))
+
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        return op_id in (await self._ask(lambda c: c.job(job_id))).failed_by
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         hardware = self._need_hardware("reset a GPU")
@@ -299,6 +303,7 @@ def _job(view: model.JobView, holdings: _Holdings) -> JobFacts:
         attempts=view.attempts,
         restarts=view.restarts,
         reason=view.text,
+        failure=JobFailure(*view.failure) if view.failure else None,
     )
 
 

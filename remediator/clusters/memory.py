@@ -24,6 +24,7 @@ from remediator.clusters.base import (
     GpuFacts,
     InstanceLock,
     JobFacts,
+    JobFailure,
     NodeFacts,
     ProbeResult,
     QuarantineConflict,
@@ -112,6 +113,18 @@ class MemoryCluster(Cluster):
         """Mark a job of the fake cluster as completed."""
         self._end(self._jobs[job_id], "COMPLETED", "")
 
+    def crash(self, job_id: str, text: str = "the command exited with 1") -> None:
+        """Let the command of a running job fail by itself. The job waits on its GPUs for `retry`."""
+        job = self._jobs[job_id]
+        job.failure = JobFailure(self._clock(), job.node, text)
+        job.state, job.reason, job.attempts = "RETRYING", text, job.attempts + 1
+
+    def retry(self, job_id: str) -> None:
+        """Start a job that has crashed again, on the same GPUs."""
+        job = self._jobs[job_id]
+        if job.state == "RETRYING":
+            job.state, job.reason, job.restarts = "RUNNING", "", job.restarts + 1
+
     def make_unhealthy(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
         """Make a GPU, or all GPUs of a node, fail tests until the repair `heals_by`."""
         for gpu in self._gpus(target):
@@ -193,7 +206,7 @@ class MemoryCluster(Cluster):
             return
         job = self._jobs[job_id]
         job.state, job.node, job.gpus, job.exclude = "MOVING", None, (), away
-        job.restarts += 1
+        job.restarts, job.failure = job.restarts + 1, None
         self._did("restart", job_id, op_id)
         self._place_waiting()
 
@@ -207,7 +220,13 @@ class MemoryCluster(Cluster):
         facts = self._job_facts(job_id)
         if self._take(op_id, "fail", job_id) and not facts.finished:
             self._end(self._jobs[job_id], "FAILED", reason)
+            self._jobs[job_id].failed_by = op_id
             self._did("fail", job_id, op_id)
+
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        self._need(Capability.FAIL, "report whether a job was failed")
+        self._job_facts(job_id)
+        return self._jobs[job_id].failed_by == op_id
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         self._need(Capability.GPU_RESET, "reset a GPU")
@@ -355,16 +374,7 @@ class MemoryCluster(Cluster):
         job = self._jobs.get(job_id)
         if job is None:
             raise ClusterError(f"job {job_id!r} not found in cluster {self.name!r}.")
-        return JobFacts(
-            job_id=job_id,
-            state=job.state,
-            node=job.node,
-            gpus=job.gpus,
-            running=job.state == "RUNNING",
-            finished=job.state in ("COMPLETED", "FAILED"),
-            restarts=job.restarts,
-            reason=job.reason,
-        )
+        return job.facts(job_id)
 
 
 def _require_owner(target: Target, held: QuarantineFacts | None, owner: str) -> None:

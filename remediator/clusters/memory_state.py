@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fleetmedic.kernel.labels import Target
-from remediator.clusters.base import QuarantineFacts
+from remediator.clusters.base import JobFacts, JobFailure, QuarantineFacts
 
 HealsBy = Literal["reset", "reboot", "none"]
 
@@ -42,6 +42,24 @@ class MemoryJob:
     restarts: int = 0
     reason: str = ""
     exclude: frozenset[Target] = frozenset()
+    attempts: int = 0
+    failure: JobFailure | None = None
+    failed_by: str = ""
+
+    def facts(self, job_id: str) -> JobFacts:
+        """Return the job as the cluster reports it."""
+        return JobFacts(
+            job_id=job_id,
+            state=self.state,
+            node=self.node,
+            gpus=self.gpus,
+            running=self.state == "RUNNING",
+            finished=self.state in ("COMPLETED", "FAILED"),
+            attempts=self.attempts,
+            restarts=self.restarts,
+            reason=self.reason,
+            failure=self.failure,
+        )
 
 
 @dataclass(slots=True)

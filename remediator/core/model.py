@@ -147,7 +147,9 @@ class Rung:
 class JobsPlan:
     """The part of a playbook about jobs on the target: whether to signal and restart them, and the limits.
 
-    Times are in seconds. `grace` is the maximum wait for a checkpoint.
+    Times are in seconds. `grace` is the maximum wait for a checkpoint. `then`: the job itself fails
+    repeatedly, and after `max_attempts` restarts in `window` this action ends it; None in a playbook
+    that does not end jobs.
     """
 
     signal: bool
@@ -156,6 +158,7 @@ class JobsPlan:
     deadline: float
     max_attempts: int
     window: float
+    then: ActionSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
