@@ -30,7 +30,7 @@ class BareCluster(Cluster):
     capabilities: frozenset[Capability] = frozenset()
 
 
-@pytest.mark.parametrize("verb", set(verbs()) - {"close"})
+@pytest.mark.parametrize("verb", sorted(set(verbs()) - {"close"}))
 def test_a_verb_that_an_adapter_lacks_says_so(verb: str) -> None:
     with pytest.raises(Unsupported, match=r"the cluster 'bare' cannot .+\.$"):
         asyncio.run(call(BareCluster(), verb))
