@@ -71,7 +71,7 @@ async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]
         now = sorted(tools.senses.reported_now) if ends else ()
         return tuple(dict.fromkeys((*step.also, *now)))
     job = await tools.cluster.job(job_id) if step.also else None
-    moved = job is not None and job.running and _left(step.target, job.places())
+    moved = job is not None and job.running and not job.uses(step.target)
     return (step.target,) if moved else (step.target, *step.also)
 
 
@@ -81,22 +81,26 @@ async def _observe_job(job_id: str, step: Step, tools: Tools) -> Observation:
     if job is None or job.finished:
         return Observation(True, f"{job_id} has ended.")
     if restarted and job.running:
-        gpus = ",".join(map(str, job.gpus))
-        return Observation(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
+        return Observation(True, f"{job_id} runs on {_described(job.places)}.")
     about_job = step.target.kind is TargetKind.JOB
     # Clusters name the state of a waiting job differently; a waiting job holds no GPUs.
     why = f": {job.reason}" if job.reason else ""
-    if not about_job and tools.waited() > PATIENCE and _left(step.target, job.places()):
+    if not about_job and tools.waited() > PATIENCE and not job.uses(step.target):
         return Observation(
             True, f"{job_id} has left {step.target} and waits for capacity elsewhere{why}."
         )
-    if not job.running and not job.places():
+    if not job.running and not job.places:
         return Observation(False, f"{job_id} waits for capacity{why}.")
     return Observation(False, f"{job_id} is {job.state}{why}.")
 
 
-def _left(target: Target, places: tuple[Target, ...]) -> bool:
-    return all(
-        place != target and not (target.kind is TargetKind.NODE and place.name == target.name)
-        for place in places
+def _described(places: tuple[Target, ...]) -> str:
+    """Return the GPUs of each node as text, such as "node1 GPUs 0,1"."""
+    gpus: dict[str, list[str]] = {}
+    for place in places:
+        gpus.setdefault(place.name, [])
+        if place.gpu is not None:
+            gpus[place.name].append(str(place.gpu))
+    return " and ".join(
+        f"{name} GPUs {','.join(held)}" if held else name for name, held in gpus.items()
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import NoReturn, Protocol, TypeVar
 
-from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.labels import Target
 from remediator.core.action import Capability as Capability  # part of this interface
 
 
@@ -96,8 +96,8 @@ class JobFailure:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One job. `node` and `gpus` are the node and the GPUs that the job holds now: None and ()
-    while it waits for placement.
+    """One job. `job_id` is an opaque string. `places` are the GPUs that the job holds now, on one or several
+    nodes, or its nodes if it runs without GPUs; () while it waits for placement.
 
     `state` is the cluster's own name for the state, for display only; the remediator uses `running`
     and `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts
@@ -107,8 +107,7 @@ class JobFacts:
 
     job_id: str
     state: str
-    node: str | None = None
-    gpus: tuple[int, ...] = ()
+    places: tuple[Target, ...] = ()
     running: bool = False
     finished: bool = False
     attempts: int = 0
@@ -116,12 +115,16 @@ class JobFacts:
     reason: str = ""
     failure: JobFailure | None = None
 
-    def places(self) -> tuple[Target, ...]:
-        """Return the GPUs that the job holds, or its node if it runs without GPUs."""
-        if self.node is None:
-            return ()
-        held = tuple(Target(TargetKind.GPU, self.node, gpu) for gpu in self.gpus)
-        return held or (Target(TargetKind.NODE, self.node),)
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Return the names of the nodes on which the job runs."""
+        return tuple(dict.fromkeys(place.name for place in self.places))
+
+    def uses(self, target: Target) -> bool:
+        """Return whether the job runs on a GPU, or anywhere on a node."""
+        if target.gpu is not None:
+            return target in self.places
+        return target.name in self.nodes
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,12 +64,13 @@ class _Holdings:
 
     nodes: list[model.NodeView]
 
-    def gpus_of(self, job_id: str) -> tuple[str | None, tuple[int, ...]]:
-        for node in self.nodes:
-            held = tuple(gpu.index for gpu in node.gpus if gpu.job_id == job_id)
-            if held:
-                return node.name, held
-        return None, ()
+    def places_of(self, job_id: str) -> tuple[Target, ...]:
+        return tuple(
+            Target(TargetKind.GPU, node.name, gpu.index)
+            for node in self.nodes
+            for gpu in node.gpus
+            if gpu.job_id == job_id
+        )
 
 
 class LocalClusterAdapter(Cluster):
@@ -282,22 +283,21 @@ def _jobs_on(client: embedded.LocalCluster, target: Target) -> tuple[JobFacts, .
     facts = (_job(view, holdings) for view in views)
     return tuple(
         sorted(
-            (job for job in facts if job.node == target.name and not job.finished),
+            (job for job in facts if target.name in job.nodes and not job.finished),
             key=lambda job: job.job_id,
         )
     )
 
 
 def _job(view: model.JobView, holdings: _Holdings) -> JobFacts:
-    node, gpus = holdings.gpus_of(view.id)
+    places = holdings.places_of(view.id)
     running = view.state is model.JobState.RUNNING
-    if node is None and running:
-        node = view.node
+    if not places and running and view.node:
+        places = (Target(TargetKind.NODE, view.node),)
     return JobFacts(
         job_id=view.id,
         state=view.state.value,
-        node=node,
-        gpus=gpus,
+        places=places,
         running=running,
         finished=view.state.ended,
         attempts=view.attempts,

@@ -45,7 +45,7 @@ def test_a_lost_gpu_is_quarantined_emptied_reset_tested_and_readmitted(tmp_path)
             job = await cluster.job("train-a")
             assert job is not None
             assert job.running
-            assert GPU not in job.places()
+            assert GPU not in job.places
 
     asyncio.run(story())
 

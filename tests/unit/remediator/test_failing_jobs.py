@@ -61,7 +61,7 @@ def job_of(cluster: MemoryCluster) -> Any:
 
 async def node_of(one: Running) -> str | None:
     job = await one.cluster.job("train")
-    return job.node if job else None
+    return job.nodes[0] if job and job.nodes else None
 
 
 def moves(one: Running) -> int:
@@ -150,8 +150,8 @@ def test_a_job_that_was_only_moved_off_failed_hardware_is_neither_restarted_nor_
         for number in range(6):  # six GPUs under the job are lost, one after the other
             job = await one.cluster.job("train")
             assert job is not None
-            assert job.node is not None
-            gpu = Target.parse(f"{job.node}/{job.gpus[0]}")
+            assert job.nodes
+            gpu = job.places[0]
             one.cluster.make_unhealthy(gpu)
             before = moves(one)
             await one.send("GpuLost", gpu, at=time.time())

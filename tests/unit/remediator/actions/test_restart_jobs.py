@@ -55,7 +55,7 @@ class Held(Full):
         self.always: list[bool] = []
 
     async def job(self, job_id: str) -> JobFacts:
-        return JobFacts(job_id, "RUNNING", node="node2", gpus=(5,), running=True)
+        return JobFacts(job_id, "RUNNING", (Target.parse("node2/5"),), running=True)
 
     async def restart(
         self, job_id: str, *, op_id: str, exclude: tuple[Target, ...], always: bool = False

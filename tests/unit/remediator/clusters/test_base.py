@@ -79,12 +79,21 @@ def test_a_node_finds_its_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "places"),
+    ("places", "nodes", "uses", "not_uses"),
     [
-        (JobFacts("a", "RUNNING", "node1", (0, 3)), ["gpu/node1/0", "gpu/node1/3"]),
-        (JobFacts("a", "RUNNING", "node1"), ["node/node1"]),
-        (JobFacts("a", "PENDING"), []),
+        (("node1/0", "node1/3"), ("node1",), ("node1", "node1/3"), ("node1/1", "node2")),
+        (("node1/0", "node2/0"), ("node1", "node2"), ("node1", "node2/0"), ("node2/1", "node3")),
+        (("node1",), ("node1",), ("node1",), ("node1/0", "node2")),
+        ((), (), (), ("node1", "node1/0")),
     ],
 )
-def test_a_job_names_its_places(job: JobFacts, places: list[str]) -> None:
-    assert [str(place) for place in job.places()] == places
+def test_a_job_uses_its_places_and_their_nodes(
+    places: tuple[str, ...],
+    nodes: tuple[str, ...],
+    uses: tuple[str, ...],
+    not_uses: tuple[str, ...],
+) -> None:
+    job = JobFacts("a", "RUNNING", tuple(map(Target.parse, places)))
+    assert job.nodes == nodes
+    assert all(job.uses(Target.parse(one)) for one in uses)
+    assert not any(job.uses(Target.parse(one)) for one in not_uses)

@@ -25,7 +25,7 @@ def test_jobs_wait_until_there_is_room(cluster: MemoryCluster) -> None:
         cluster.submit(f"job-{number}")
     assert asyncio.run(cluster.job("job-4")).state == "PENDING"  # type: ignore[union-attr]
     cluster.finish("job-1")
-    assert asyncio.run(cluster.job("job-4")).gpus == (1,)  # type: ignore[union-attr]
+    assert [one.gpu for one in asyncio.run(cluster.job("job-4")).places] == [1]  # type: ignore[union-attr]
 
 
 def test_a_release_lets_a_waiting_job_run(cluster: MemoryCluster) -> None:
@@ -44,7 +44,7 @@ def test_a_release_lets_a_waiting_job_run(cluster: MemoryCluster) -> None:
 def test_nothing_is_placed_on_a_node_that_is_down(cluster: MemoryCluster) -> None:
     cluster.set_alive("node1", False)
     cluster.submit("job")
-    assert asyncio.run(cluster.job("job")).node == "node2"  # type: ignore[union-attr]
+    assert asyncio.run(cluster.job("job")).nodes == ("node2",)  # type: ignore[union-attr]
     assert [node.alive for node in asyncio.run(cluster.list_nodes())] == [False, True]
 
 
