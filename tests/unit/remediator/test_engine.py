@@ -524,3 +524,25 @@ def test_the_journal_is_read_only_while_no_other_process_can_write_it(
     monkeypatch.setattr(app, "replay", reading)
     asyncio.run(story())
     assert free == [False]
+
+
+def test_three_sick_nodes_of_one_job_are_one_restart_off_all_three(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster(nodes=8, gpus=8)
+        cluster.submit("train", gpus=8, nodes=3)
+        sick = [Target.parse(f"node{number}/3") for number in (1, 2, 3)]
+        for gpu in sick:
+            cluster.make_unhealthy(gpu)
+        async with world(tmp_path, cluster, limits=replace(QUICK, hold=0.7)) as run:
+            job = await cluster.job("train")
+            assert job is not None
+            assert job.nodes == ("node1", "node2", "node3")
+            await run.engine.receive([fire("GpuLost", gpu) for gpu in sick], "webhook")
+            for gpu in sick:
+                await run.state(IncidentState.CLOSED, gpu)
+            job = await cluster.job("train")
+            assert job is not None
+            assert (job.running, job.restarts) == (True, 1)
+            assert not {"node1", "node2", "node3"} & set(job.nodes)
+
+    asyncio.run(story())
