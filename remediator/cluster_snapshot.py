@@ -31,18 +31,14 @@ class _IndexedNode:
 class ClusterSnapshot:
     """The nodes of the cluster at one moment.
 
-    `taken` is when the query began (monotonic seconds). The index of a node that is the same object in
-    `before` is used again, because most nodes do not change between two snapshots.
+    The index of a node that is the same object in `before` is used again, because most nodes do not
+    change between two snapshots.
     """
 
     def __init__(
-        self,
-        nodes: Iterable[NodeFacts] = (),
-        taken: float = 0.0,
-        before: ClusterSnapshot | None = None,
+        self, nodes: Iterable[NodeFacts] = (), before: ClusterSnapshot | None = None
     ) -> None:
         self.nodes = tuple(nodes)
-        self.taken = taken
         known = before._indexed if before else {}
         self._indexed: dict[str, _IndexedNode] = {
             node.name: _index(node, known.get(node.name)) for node in self.nodes
@@ -154,7 +150,9 @@ class ClusterView:
         self._counted, self._taken, self._found = self._operations, self._monotonic(), None
         try:
             nodes = await self._cluster.list_nodes()
-            self._found = self._last = ClusterSnapshot(nodes, self._taken, self._last)
+            if self._last is None or nodes is not self._last.nodes:
+                self._last = ClusterSnapshot(nodes, self._last)
+            self._found = self._last
         except ClusterError as error:
             self._found = error
         self._took = self._monotonic() - self._taken

@@ -86,7 +86,8 @@ class MemoryCluster(Cluster):
         }
         self._names = sorted(self._nodes)
         self._facts: dict[str, NodeFacts] = {}
-        self._jobs = MemoryJobs(self._nodes, lambda name: self._facts.pop(name, None))
+        self._listed: tuple[NodeFacts, ...] | None = None
+        self._jobs = MemoryJobs(self._nodes, self._changed)
         self._workloads: dict[str, MemoryWorkload] = {}
         self._effects: list[ExecutedOperation] = []
         self._taken: dict[str, str] = {}
@@ -145,12 +146,12 @@ class MemoryCluster(Cluster):
         if target.gpu is None:
             raise ValueError(f"{target}: expected a GPU, because only GPUs have a UUID.")
         self._gpus(target)[0].uuid = uuid
-        self._facts.pop(target.name, None)
+        self._changed(target.name)
 
     def set_alive(self, node: str, alive: bool) -> None:
         """Set whether a node of the fake cluster is up."""
         self._nodes[node].alive = alive
-        self._facts.pop(node, None)
+        self._changed(node)
 
     def add_workload(self, name: str, *, replicas: int, minimum: int, maximum: int) -> None:
         """Add a workload that can be scaled."""
@@ -159,7 +160,9 @@ class MemoryCluster(Cluster):
     # the interface
 
     async def list_nodes(self) -> tuple[NodeFacts, ...]:
-        return tuple(self._node_facts(name) for name in self._names)
+        if self._listed is None:
+            self._listed = tuple(self._node_facts(name) for name in self._names)
+        return self._listed
 
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
         self._need_quarantine(target)
@@ -167,7 +170,7 @@ class MemoryCluster(Cluster):
         _require_owner(target, found.quarantine, owner)
         if self._take(op_id, "quarantine", target) and found.quarantine is None:
             found.quarantine = QuarantineFacts(owner, reason, op_id, self._clock())
-            self._facts.pop(target.name, None)
+            self._changed(target.name)
             self._did("quarantine", str(target), op_id)
 
     async def quarantined(self, target: Target) -> QuarantineFacts | None:
@@ -179,7 +182,7 @@ class MemoryCluster(Cluster):
         _require_owner(target, found.quarantine, owner)
         if self._take(op_id, "release", target) and found.quarantine is not None:
             found.quarantine = None
-            self._facts.pop(target.name, None)
+            self._changed(target.name)
             self._did("release", str(target), op_id)
             self._jobs.place_waiting()
 
@@ -353,6 +356,11 @@ class MemoryCluster(Cluster):
         job.state, job.reason = state, reason
         self._jobs.hold(job_id, ())
         self._jobs.place_waiting()
+
+    def _changed(self, node: str) -> None:
+        """Forget the facts of a node, because it has changed."""
+        self._facts.pop(node, None)
+        self._listed = None
 
     def _node_facts(self, name: str) -> NodeFacts:
         """Return the facts of a node. They are kept until the node changes."""
