@@ -125,7 +125,8 @@ def decide_verifying(case: Case) -> Decision:
     if run.state is StepState.DONE and _event_during(case, run):
         return start_repair_from(case, _next_rung(case))
     # Without a test under load, healthy metrics do not outweigh an active alert.
-    refuted = run.step.id == plan.METRICS and case.facts.evidence.standing is AlertStatus.ACTIVE
+    by_metrics = run.step.id == plan.METRICS and run.state is StepState.DONE
+    refuted = by_metrics and case.facts.evidence.standing is AlertStatus.ACTIVE
     if refuted and case.incident.repaired_at is None:
         return Move(IncidentState.QUARANTINED, Reason.NEW_ALERT)
     if run.state is StepState.DONE and not refuted:

@@ -1,0 +1,182 @@
+"""Each capability taken away in turn, for each packaged playbook, against the hand-written table.
+
+docs/missing-capabilities.md has the table. Each of its rows runs with the real engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.share import share
+from remediator.clusters.memory import MemoryCluster
+from remediator.core.action import Capability
+from remediator.core.model import Alert, IncidentState, Level, Playbook
+from remediator.core.shape import shape
+from tests.unit.remediator.catalogue import ACTIONS
+from tests.unit.remediator.running import (
+    QUICK,
+    Running,
+    SaidSensors,
+    fire,
+    playbooks,
+    world,
+)
+
+OTHER = "any other"
+GPU, NODE, JOB = Target.parse("node1/3"), Target.parse("node1"), Target.parse("job/train-a")
+WORKLOAD = Target.parse("workload/serve")
+TARGETS = {
+    TargetKind.GPU: GPU, TargetKind.NODE: NODE, TargetKind.JOB: JOB, TargetKind.WORKLOAD: WORKLOAD,
+}  # fmt: skip
+BOOKS = {one.name: one for one in playbooks() if not one.dead_man_signal}
+HEALS = {"reset", "reboot", "restart", "scale"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
+
+    playbook: str
+    missing: str
+    left_out: tuple[str, ...]
+    calls: tuple[str, ...]
+    end: str
+    notifications: tuple[str, ...]
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return () if text in ("nothing", "none") else tuple(text.split(", "))
+
+
+def _rows() -> list[Row]:
+    lines = share("docs/missing-capabilities.md").read_text(encoding="utf-8").splitlines()
+    cells = [[one.strip() for one in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    return [
+        Row(one[0], one[1], _listed(one[2]), _listed(one[3]), one[4], _listed(one[5]))
+        for one in cells
+        if one[0] in BOOKS
+    ]
+
+
+ROWS = _rows()
+NAMED = {name: {one.missing for one in ROWS if one.playbook == name} for name in BOOKS}
+CASES = [
+    (row, capability)
+    for row in ROWS
+    for capability in Capability
+    if capability == row.missing or (row.missing == OTHER and capability not in NAMED[row.playbook])
+]
+
+
+def test_the_table_has_each_playbook_with_each_capability_once() -> None:
+    assert len(CASES) == len(BOOKS) * len(Capability)
+    assert {row.missing for row in ROWS} <= {OTHER, *Capability}
+    assert all(OTHER in named for named in NAMED.values())
+
+
+def _alert(playbook: Playbook, target: Target, *, firing: bool = True) -> Alert:
+    name = playbook.alertnames[0] if playbook.alertnames else "DiskFull"
+    one = fire(name, target, at=1_700_000_000.0, firing=firing)
+    service = {"service": target.name} if target.kind is TargetKind.WORKLOAD else {}
+    return replace(one, labels=one.labels | dict(playbook.labels) | service)
+
+
+def _cluster(playbook: Playbook, capability: Capability) -> MemoryCluster:
+    cluster = MemoryCluster(capabilities=frozenset(Capability) - {capability})
+    cluster.add_workload("serve", replicas=2, minimum=1, maximum=4)
+    cluster.submit("train-a", on=GPU)
+    whole = playbook.target is TargetKind.NODE
+    cluster.make_unhealthy(NODE if whole else GPU, heals_by="reboot" if whole else "reset")
+    return cluster
+
+
+async def _run(row: Row, run: Running) -> tuple[list[str], str, list[str]]:
+    playbook = BOOKS[row.playbook]
+    target = TARGETS[playbook.target or TargetKind.NODE]
+    await run.engine.receive([_alert(playbook, target)], "webhook")
+    calls: list[str] = []
+    healed = False
+
+    def one():  # type: ignore[no-untyped-def]
+        return next(iter(run.journal_state.incidents.values()), None)
+
+    def rests() -> bool:
+        found = one()
+        if found is None or found.prepared is not None:
+            return False
+        if found.state is IncidentState.ESCALATED:
+            return found.done("notify:escalated")
+        return found.ended or (
+            found.state is IncidentState.AWAIT_APPROVAL
+            and found.approved is None
+            and found.done("notify:approval-1")
+        )
+
+    while True:
+        await run.until(lambda: rests() or (not healed and bool(HEALS & set(run.verbs()))))
+        if not healed and HEALS & set(run.verbs()) and not rests():
+            # The alert resolves after the first repair.
+            if set(run.verbs()) & {"reset", "reboot"} or playbook.target not in (
+                TargetKind.GPU,
+                TargetKind.NODE,
+            ):
+                await run.engine.receive([_alert(playbook, target, firing=False)], "webhook")
+                healed = True
+            await asyncio.sleep(0.01)
+            continue
+        found = one()
+        if found.state is not IncidentState.AWAIT_APPROVAL:
+            break
+        await asyncio.sleep(0.1)
+        assert "release" not in run.verbs(), "no release before the approval"
+        calls = [*run.verbs(), "approve"]
+        await run.engine.incident_orders.approve(found.id, "alice", "tested by hand")
+    after = run.verbs()[len(calls) - 1 :] if calls else run.verbs()
+    return [*calls, *after], f"{found.state} {found.reason}", run.people.occasions
+
+
+@pytest.mark.parametrize(
+    ("row", "capability"),
+    CASES,
+    ids=[f"{row.playbook}-without-{capability}" for row, capability in CASES],
+)
+def test_without_a_capability_the_incident_does_what_the_table_says(
+    tmp_path: Path, row: Row, capability: Capability
+) -> None:
+    playbook = BOOKS[row.playbook]
+    demand = 100.0 if playbook.scale is not None and playbook.scale.step > 0 else 0.0
+    limits = replace(QUICK, watch=0.05)
+
+    async def story() -> tuple[list[str], str, list[str]]:
+        cluster = _cluster(playbook, capability)
+        sensors = SaidSensors(waiting=demand)
+        async with world(tmp_path, cluster, limits=limits, sensors=sensors) as run:
+            return await _run(row, run)
+
+    calls, end, notifications = asyncio.run(story())
+    expected = ", ".join(row.calls), row.end, ", ".join(row.notifications)
+    # A message that is named after a request or a reason has that name behind a hyphen.
+    occasions = [one.partition("-")[0] for one in notifications]
+    assert (", ".join(calls), end, ", ".join(occasions)) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "capability"),
+    CASES,
+    ids=[f"{row.playbook}-without-{capability}" for row, capability in CASES],
+)
+def test_what_a_missing_capability_leaves_out_of_the_plan_is_in_the_table(
+    row: Row, capability: Capability
+) -> None:
+    playbook = BOOKS[row.playbook]
+    able = frozenset[str](Capability) - {capability}
+    shaped = shape(ACTIONS, playbook, playbook.target or TargetKind.NODE, able, Level.REPAIR)
+    assert tuple(one.action.name for one in shaped.left_out) == row.left_out
+    assert all(one.text.endswith(".") for one in shaped.left_out)
+    for one in shaped.left_out:
+        assert one.action.would in shaped.sentence
