@@ -34,7 +34,6 @@ TARGETS = {
     TargetKind.GPU: GPU, TargetKind.NODE: NODE, TargetKind.JOB: JOB, TargetKind.WORKLOAD: WORKLOAD,
 }  # fmt: skip
 BOOKS = {one.name: one for one in playbooks() if not one.dead_man_signal}
-HEALS = {"reset", "reboot", "restart", "scale"}
 
 
 @dataclass(frozen=True)
@@ -95,49 +94,37 @@ def _cluster(playbook: Playbook, capability: Capability) -> MemoryCluster:
     return cluster
 
 
+def _rests(run: Running) -> bool:
+    """Whether the incident has ended, needs an operator, or waits for an approval."""
+    one = next(iter(run.journal_state.incidents.values()), None)
+    if one is None or one.prepared is not None:
+        return False
+    if one.state is IncidentState.ESCALATED:
+        return one.done("notify:escalated")
+    asks = one.state is IncidentState.AWAIT_APPROVAL and one.approved is None
+    return one.ended or (asks and one.done("notify:approval-1"))
+
+
 async def _run(row: Row, run: Running) -> tuple[list[str], str, list[str]]:
     playbook = BOOKS[row.playbook]
     target = TARGETS[playbook.target or TargetKind.NODE]
+    heals = {"reset", "reboot"} if playbook.quarantine else {"restart", "scale"}
     await run.engine.receive([_alert(playbook, target)], "webhook")
-    calls: list[str] = []
-    healed = False
-
-    def one():  # type: ignore[no-untyped-def]
-        return next(iter(run.journal_state.incidents.values()), None)
-
-    def rests() -> bool:
-        found = one()
-        if found is None or found.prepared is not None:
-            return False
-        if found.state is IncidentState.ESCALATED:
-            return found.done("notify:escalated")
-        return found.ended or (
-            found.state is IncidentState.AWAIT_APPROVAL
-            and found.approved is None
-            and found.done("notify:approval-1")
-        )
-
-    while True:
-        await run.until(lambda: rests() or (not healed and bool(HEALS & set(run.verbs()))))
-        if not healed and HEALS & set(run.verbs()) and not rests():
-            # The alert resolves after the first repair.
-            if set(run.verbs()) & {"reset", "reboot"} or playbook.target not in (
-                TargetKind.GPU,
-                TargetKind.NODE,
-            ):
-                await run.engine.receive([_alert(playbook, target, firing=False)], "webhook")
-                healed = True
-            await asyncio.sleep(0.01)
-            continue
-        found = one()
-        if found.state is not IncidentState.AWAIT_APPROVAL:
-            break
+    await run.until(lambda: _rests(run) or bool(heals & set(run.verbs())))
+    if not _rests(run):
+        await run.engine.receive([_alert(playbook, target, firing=False)], "webhook")
+        await run.until(lambda: _rests(run))
+    before = run.verbs()
+    (one,) = run.journal_state.incidents.values()
+    calls = before
+    if one.state is IncidentState.AWAIT_APPROVAL:
         await asyncio.sleep(0.1)
-        assert "release" not in run.verbs(), "no release before the approval"
-        calls = [*run.verbs(), "approve"]
-        await run.engine.incident_orders.approve(found.id, "alice", "tested by hand")
-    after = run.verbs()[len(calls) - 1 :] if calls else run.verbs()
-    return [*calls, *after], f"{found.state} {found.reason}", run.people.occasions
+        assert run.verbs() == before, "nothing happens before the approval"
+        await run.engine.incident_orders.approve(one.id, "alice", "tested by hand")
+        await run.until(lambda: _rests(run))
+        calls = [*before, "approve", *run.verbs()[len(before) :]]
+    (one,) = run.journal_state.incidents.values()
+    return calls, f"{one.state} {one.reason}", run.people.occasions
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_orders_need_the_token(client, head) -> None:
     ):  # fmt: skip
         assert client.post(path, json=_body(_alert()), headers=head).status_code == 401
     assert _incidents(client) == []
-    assert "remediator_webhook_auth_failures_total 6.0" in client.get("/metrics").text
+    assert "remediator_webhook_auth_failures_total 8.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
