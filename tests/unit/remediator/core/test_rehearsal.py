@@ -70,7 +70,9 @@ def test_a_guard_that_stands_against_a_step_now_is_named(
 def test_what_the_cluster_cannot_do_would_not_be_done(incident, case, missing, action) -> None:
     able = EVERYTHING - {missing}
     said = _said(rehearse(case(incident(), jobs=RUNNING, capabilities=able)))
-    impossible = {name for name, text in said.items() if text.startswith("The remediator would not ")}
+    impossible = {
+        name for name, text in said.items() if text.startswith("The remediator would not ")
+    }
     assert impossible == set(action)
     assert all(said[name].endswith(".") for name in action)
 

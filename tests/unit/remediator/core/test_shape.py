@@ -107,7 +107,9 @@ def test_every_planned_action_is_kept_or_left_out_with_a_sentence(
         assert (one.action.would in plan.sentence) is bool(one.text or one.note)
 
 
-@pytest.mark.parametrize("missing", [m for n in (1, 2) for m in combinations(sorted(Capability), n)])
+@pytest.mark.parametrize(
+    "missing", [m for n in (1, 2) for m in combinations(sorted(Capability), n)]
+)
 def test_the_incident_says_what_is_left_out_before_anything_is_touched(
     incident, case, playbook, missing
 ) -> None:
