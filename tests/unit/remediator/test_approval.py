@@ -24,7 +24,7 @@ from tests.unit.remediator.fake_alertmanager import FakeAlertmanager
 from tests.unit.remediator.running import GPU, QUICK, Running, SaidSensors, fire, world
 
 Story = Callable[[Running], Awaitable[None]]
-WATCH = replace(QUICK, watch=0.05)
+WATCH = replace(QUICK, watch=0.3)
 
 
 def blind() -> MemoryCluster:

@@ -137,7 +137,7 @@ def test_without_a_capability_the_incident_does_what_the_table_says(
 ) -> None:
     playbook = BOOKS[row.playbook]
     demand = 100.0 if playbook.scale is not None and playbook.scale.step > 0 else 0.0
-    limits = replace(QUICK, watch=0.05)
+    limits = replace(QUICK, watch=0.3)
 
     async def story() -> tuple[list[str], str, list[str]]:
         cluster = _cluster(playbook, capability)
