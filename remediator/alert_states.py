@@ -33,6 +33,8 @@ log = structlog.get_logger("remediator")
 SETTLING = 60.0
 # A response older than this (seconds) is stale.
 STALE = 60.0
+# Queries of Alertmanager may use at most this share of the time (0 to 1), except right before a step.
+BUSY_SHARE = 0.05
 # Prometheus lets an alert last four resend delays or group intervals (seconds).
 LONGEST_ALERT = 1800.0
 MOST_SEEN = 200_000
@@ -62,6 +64,7 @@ class _QueryResult:
     at: float = -1e9
     wall: float = 0.0
     took: float = 0.0
+    watchdogs: list[ListedAlert] = field(default_factory=list)
     silences: dict[str, Silence] = field(default_factory=dict)
 
 
@@ -101,7 +104,7 @@ class AlertStates:
         async with self._asking:
             began = time.monotonic()
             # A large response takes long to read, so it is queried less often, except right before a step.
-            slack = 5 * self._asked.took if max_age >= 1.0 else 0.0
+            slack = self._asked.took / BUSY_SHARE if max_age >= 1.0 else 0.0
             if began - self._asked.at <= max(max_age, slack):
                 return
             asked = _QueryResult(at=began, wall=self._now(), silences=self._asked.silences)
@@ -117,7 +120,8 @@ class AlertStates:
             if asked.response is None and self._asked.response is not None:
                 log.warning("alertmanager_unreachable", error=asked.error)
             if asked.response is not None:
-                self._remember(asked.response)
+                asked.watchdogs = self._watchdogs(asked.response)
+                self._remember(asked)
             asked.took = time.monotonic() - began
             self._asked = asked
             self._rounds += 1
@@ -186,13 +190,15 @@ class AlertStates:
             muted = self._muted(listed.alert)
             yield listed, muted or self._of_listed(listed)
 
-    def _remember(self, answer: AlertmanagerResponse) -> None:
+    def _remember(self, asked: _QueryResult) -> None:
+        answer = asked.response
+        assert answer is not None  # noqa: S101 - called with a response only
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
         alerts = [one.alert for one in answer.listed.values()]
         self._seen |= {_identity(one) for one in alerts} | {_episode(one) for one in alerts}
         # Our own clock is used if a start time lies in the future.
-        begun = (one.alert.starts_at for one in self._watchdogs(answer))
+        begun = (one.alert.starts_at for one in asked.watchdogs)
         for started in (answer.started, *begun):
             self._starts.setdefault(started, self._now())
 
@@ -225,7 +231,7 @@ class AlertStates:
         answer = self._asked.response
         if answer is None:
             return self._asked.error
-        watchdogs = self._watchdogs(answer)
+        watchdogs = self._asked.watchdogs
         if not watchdogs:
             return "Alertmanager's response lacks the Watchdog, so other alerts may be missing too."
         sent = min(one.updated for one in watchdogs)

@@ -184,14 +184,19 @@ async def running(
         )
         executor = Executor(actions(), disruptive_at_once=settings.disruptive_at_once)
         engine_context = EngineContext(
-            cluster, senses, executor, clock.now, metrics.count_internal_error
+            cluster,
+            senses,
+            executor,
+            clock.now,
+            metrics.count_internal_error,
+            metrics.count_evaluation,
         )
         engine = Engine(rules, journal_state, journal, engine_context)
         dashboards = DashboardRoutes(
             proxy.PrometheusProxy(dashboard_client, settings.scrape_interval)
         )
         reconciler = Reconciler(
-            ReconcilerSources(alerts, cluster, journal_state, clock.now),
+            ReconcilerSources(alerts, senses, journal_state, clock.now),
             engine,
             journal,
             metrics,

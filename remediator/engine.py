@@ -6,12 +6,7 @@ No action starts before its event is durable in the journal. Only durable events
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-
-import structlog
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.actions.base import Tools
@@ -37,32 +32,25 @@ from remediator.core.settle import (
 from remediator.engine_context import EngineContext, EventAppender
 from remediator.executor import outcome_events
 from remediator.incident_orders import IncidentOrders
-from remediator.journal import JournalDown
+from remediator.lanes import ASK_AGAIN, Lanes, LaneWork
 from remediator.notices import group_notice, lane_failed, orphaned
 from remediator.policy import Policy, unconfigured
 from remediator.readmission import has_new_reason
 from remediator.storms import Storms
+from remediator.turns import Pace, Turns, Urgency
 from remediator.withheld import WithheldAlerts
 
-log = structlog.get_logger("remediator")
-ASK_AGAIN = 2.0
-MOST_FAILURES = 3
-SLOWEST_LANE = 60.0
 DECISION_LOCKS = 64
+# How many decisions are made at the same time. Most of a decision is CPU time of one thread.
+TURNS = 16
+# How many incidents on hold decide again in a second. With more of them, each decides less often.
+HELD_RATE = 100.0
+# A payload of thousands of alerts is stored in parts, so that other requests are answered meanwhile.
+PART = 200
 # The states that use budget: gathering facts and announcing a step must not interleave between incidents.
 SPENDING = frozenset(
     {IncidentState.NEW, IncidentState.TRIAGED, IncidentState.HELD, IncidentState.REPAIRING}
 )
-
-
-@dataclass(slots=True)
-class _TargetLane:
-    """The task of one target: its queue of alerts, and the event that wakes it."""
-
-    inbox: deque[Alert] = field(default_factory=deque)
-    failures: int = 0
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
 
 
 class Engine:
@@ -75,9 +63,13 @@ class Engine:
         self._state = state
         self._journal = journal
         self._context = context
-        self._lanes: dict[Target, _TargetLane] = {}
+        self._lanes = Lanes(
+            LaneWork(self._admit, self._advance, context.lane_failed, self._give_up)
+        )
         self._budget = asyncio.Lock()
         self._decision_locks = tuple(asyncio.Lock() for _ in range(DECISION_LOCKS))
+        self._turns = Turns(TURNS)
+        self._held_pace = Pace(HELD_RATE)
         self._announced: set[str] = set()
         self.storms = Storms(policy.limits, state, journal, context)
         self.withheld = WithheldAlerts(policy, state, journal, context)
@@ -86,7 +78,7 @@ class Engine:
             state,
             journal,
             context,
-            self._wake_target,
+            self._lanes.wake,
             self._decision_lock,
             policy.limits.pin,
         )
@@ -96,19 +88,16 @@ class Engine:
         for alert in self._state.undecided():
             self._dispatch(alert, self._policy.route(alert))
         for incident in self._state.open_incidents():
-            self._wake_target(incident.target)
+            self._lanes.wake(incident.target)
 
     async def close(self) -> None:
         """Stop the tasks of all targets. The next process checks the effect of announced steps."""
-        tasks = [lane.task for lane in self._lanes.values() if lane.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._lanes.close()
 
     def wake_all(self) -> None:
         """Start a new decision for every open incident now."""
         for incident in self._state.open_incidents():
-            self._wake_target(incident.target)
+            self._lanes.wake(incident.target)
 
     def playbook(self, name: str) -> Playbook | None:
         """Return the playbook of that name, or None if it is no longer configured."""
@@ -119,6 +108,10 @@ class Engine:
 
         Raises JournalDown.
         """
+        parts = (alerts[at : at + PART] for at in range(0, len(alerts), PART))
+        return sum([await self._receive_part(part, source) for part in parts])
+
+    async def _receive_part(self, alerts: Sequence[Alert], source: str) -> int:
         now = self._context.now()
         news: list[tuple[Alert, Route]] = []
         written: list[Event] = []
@@ -166,63 +159,21 @@ class Engine:
         if found.playbook is None or found.target is None:
             return
         if alert.firing:
-            self._lanes.setdefault(found.target, _TargetLane()).inbox.append(alert)
-            self._wake_target(found.target)
+            self._lanes.put(found.target, alert)
         elif concerned := holder(found.target, self._state):
-            self._wake_target(concerned.target)
+            self._lanes.wake(concerned.target)
 
-    def _wake_target(self, target: Target) -> None:
-        lane = self._lanes.setdefault(target, _TargetLane())
-        lane.wake.set()
-        if lane.task is None or lane.task.done():
-            lane.task = asyncio.create_task(self._run(target, lane), name=f"lane {target}")
-
-    async def _run(self, target: Target, lane: _TargetLane) -> None:
-        """Run the task of one target until the target has neither an incident nor a new alert."""
-        while True:
-            lane.wake.clear()
-            try:
-                while lane.inbox:
-                    await self._admit(lane.inbox[0], target)
-                    lane.inbox.popleft()
-                pause = await self._advance(target)
-                lane.failures = 0
-            except JournalDown as error:
-                log.error("journal_down", target=str(target), error=str(error))
-                pause = ASK_AGAIN
-            except Exception as error:
-                log.exception("lane_failed", target=str(target))
-                pause = await self._failed(target, lane, type(error).__name__)
-            if pause is None and not lane.inbox:
-                self._lanes.pop(target, None)
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause or 0.0):
-                    await lane.wake.wait()
-
-    async def _failed(self, target: Target, lane: _TargetLane, error: str) -> float:
-        """Count an internal error on a target. Returns the seconds to wait.
-
-        The third error in a row escalates.
-        """
-        self._context.lane_failed()
-        lane.failures += 1
-        if lane.failures == MOST_FAILURES:
-            text = f"{error} three times in a row on {target}; see the log for the traceback."
-            try:
-                waiting = lane.inbox[0] if lane.inbox else None
-                now = self._context.now()
-                await self._journal.append(lane_failed(target, waiting, self._state, text, now))
-                if lane.inbox:
-                    lane.inbox.popleft()
-                    lane.failures = 0
-            except Exception:
-                log.exception("lane_failed", target=str(target))
-                lane.failures -= 1
-        return min(ASK_AGAIN * float(2 ** min(lane.failures, 10)), SLOWEST_LANE)
+    async def _give_up(self, target: Target, waiting: Alert | None, text: str) -> None:
+        """Record the third internal error in a row: drop the waiting alert, or escalate the incident."""
+        now = self._context.now()
+        await self._journal.append(lane_failed(target, waiting, self._state, text, now))
 
     async def _admit(self, alert: Alert, target: Target) -> None:
         """Handle one alert: add it to an incident, suppress it, or open an incident."""
+        async with self._turns.turn(Urgency.NEW):
+            await self._admit_now(alert, target)
+
+    async def _admit_now(self, alert: Alert, target: Target) -> None:
         found = self._policy.route(alert)
         if found.playbook is None:
             return
@@ -243,7 +194,7 @@ class Engine:
             )
             await self._journal.append(written)
         if (concerned := holder(target, self._state)) and concerned.target != target:
-            self._wake_target(concerned.target)
+            self._lanes.wake(concerned.target)
         self._wake_gpu_targets(target)
 
     async def _advance(self, target: Target) -> float | None:
@@ -267,25 +218,29 @@ class Engine:
             handed = hand_over(incident, self._state, self._context.now())
             await self._journal.append(handed)
         if handed:
-            self._wake_target(Target(TargetKind.NODE, target.name))
+            self._lanes.wake(Target(TargetKind.NODE, target.name))
             return 0.0
         if incident.state is IncidentState.HELD:
-            # Most decisions repeat the hold, so they need not wait for each other.
-            pause = await self._decide(incident, playbook, holds_only=True)
-            if pause is not None:
-                return pause
-        spending = self._budget if incident.state in SPENDING else contextlib.nullcontext()
-        async with spending:
-            return await self._decide(incident, playbook) or 0.0
+            await self._held_pace.wait()
+            pause = await self._decide(incident, playbook)
+        else:
+            async with self._turns.turn(_urgency(incident)):
+                pause = await self._decide(incident, playbook)
+        if pause is not None:
+            return pause
+        # Waiting for the budget takes no turn from others.
+        async with self._budget, self._turns.turn(Urgency.IN_PROGRESS):
+            return await self._decide(incident, playbook, may_spend=True) or 0.0
 
     async def _decide(
-        self, incident: Incident, playbook: Playbook, *, holds_only: bool = False
+        self, incident: Incident, playbook: Playbook, *, may_spend: bool = False
     ) -> float | None:
         """Make and record a decision about an incident. Returns the seconds until the next decision.
 
-        With `holds_only`, a decision other than a hold is not recorded, and the result is None.
+        Without `may_spend`, a step that uses budget is not recorded, and the result is None.
         """
         facts = await self._context.senses.facts(incident, playbook)
+        self._context.evaluated()
         if facts.stops.storm and facts.pool.name not in self._state.storms and facts.pool.name:
             await self.storms.begin(facts.pool.name, facts.stops.storm)
         async with self._decision_lock(incident.target):
@@ -296,7 +251,7 @@ class Engine:
             settled = settle(
                 Case(incident, playbook, facts, self._policy.limits, now, self._policy.actions)
             )
-            if holds_only and settled.hold is None:
+            if not may_spend and incident.state in SPENDING and _spends(settled.step):
                 return None
             if settled.widen is not None:
                 await self._widen(incident, settled)
@@ -325,14 +280,14 @@ class Engine:
         )
         await self._journal.append(written)
         node = Target(TargetKind.NODE, incident.target.name)
-        self._wake_target(node)
+        self._lanes.wake(node)
         self._wake_gpu_targets(node)
 
     def _wake_gpu_targets(self, target: Target) -> None:
         """Wake the tasks of a node's GPUs, so that each hands its incident over to the node's incident."""
         if target.kind is TargetKind.NODE and self._state.incident_on(target) is not None:
             for incident in absorbable(target, self._state):
-                self._wake_target(incident.target)
+                self._lanes.wake(incident.target)
 
     async def _execute(self, incident: Incident, playbook: Playbook, run: StepRun) -> float:
         resumed = run.step.op_id not in self._announced
@@ -376,9 +331,8 @@ class Engine:
 
     def _has_other_signal(self, incident: Incident) -> bool:
         """Return whether a queued alert would be an additional independent signal for the incident."""
-        lane = self._lanes.get(incident.target)
         now = self._context.now()
-        queued = [events.episode_of(alert, now) for alert in lane.inbox] if lane else []
+        queued = [events.episode_of(alert, now) for alert in self._lanes.queued(incident.target)]
         return adds_signal(incident.alerts, queued)
 
     async def _orphaned(self, incident: Incident) -> float:
@@ -392,3 +346,13 @@ class Engine:
         written = orphaned(incident, self._state, self._context.now())
         await self._journal.append(written)
         return self._policy.idle
+
+
+def _urgency(incident: Incident) -> Urgency:
+    new = incident.state in (IncidentState.NEW, IncidentState.TRIAGED)
+    return Urgency.NEW if new else Urgency.IN_PROGRESS
+
+
+def _spends(step: Step | None) -> bool:
+    """Return whether a step may use budget. A notification uses none."""
+    return step is not None and step.effect is not Effect.NOTIFIES

@@ -27,3 +27,4 @@ class EngineContext:
     executor: Executor
     now: Callable[[], float]
     lane_failed: Callable[[], None] = lambda: None
+    evaluated: Callable[[], None] = lambda: None

@@ -143,6 +143,8 @@ class Executor:
         except ClusterError as error:
             log.warning("step_refused", step=step.id, on=str(step.target), error=str(error))
             return error
+        finally:
+            tools.senses.cluster_changed()
         return None
 
     def _blind(self, action: Action, error: ClusterError, *, began: bool) -> StepOutcome:

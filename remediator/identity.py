@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.clusters.base import NodeFacts
 from remediator.core.facts import Identity
 from remediator.core.model import Episode, Incident
@@ -25,7 +26,7 @@ ALERT_ENDS = 60.0
 def identify(
     target: Target,
     alerts: Iterable[Episode],
-    nodes: Iterable[NodeFacts],
+    snapshot: ClusterSnapshot,
     reported: Mapping[str, float] | None,
     factor: float = 1.0,
 ) -> Identity:
@@ -36,8 +37,7 @@ def identify(
     the exporter reported UUIDs of another node, the node is not confirmed until the last such
     report is older than an alert can last.
     """
-    known = {node.name: node for node in nodes}
-    node = known.get(target.name)
+    node = snapshot.node(target.name)
     if target.kind not in (TargetKind.GPU, TargetKind.NODE):
         return Identity()
     if node is None:
@@ -50,7 +50,7 @@ def identify(
                 False, f"The alert names {uuid} at {where}, but the inventory has {found} there."
             )
     alone = ALERT_WINDOW / factor + ALERT_ENDS
-    if problem := _anothers(node, known.values(), reported or {}, alone):
+    if reported and (problem := _anothers(node, snapshot, reported, alone)):
         return Identity(False, problem)
     if target.kind is TargetKind.NODE:
         return Identity() if reported is None or _some_here(node, reported) else _UNKNOWN
@@ -59,9 +59,8 @@ def identify(
     return Identity() if known_here and _named(claimed, target.gpu) else _UNKNOWN
 
 
-def alerts_on_other_hardware(incident: Incident, nodes: Iterable[NodeFacts]) -> frozenset[str]:
-    """Return the keys of the incident's alerts that name hardware other than that in the inventory."""
-    node = next((one for one in nodes if one.name == incident.target.name), None)
+def alerts_on_other_hardware(incident: Incident, node: NodeFacts | None) -> frozenset[str]:
+    """Return the keys of the incident's alerts that name hardware other than the inventory of their node."""
     return frozenset(
         one.key
         for one in incident.alerts
@@ -96,24 +95,21 @@ def _named(claimed: Iterable[tuple[int, str]], gpu: int | None) -> bool:
 
 
 def _anothers(
-    node: NodeFacts, nodes: Iterable[NodeFacts], reported: Mapping[str, float], alone: float
+    node: NodeFacts, snapshot: ClusterSnapshot, reported: Mapping[str, float], alone: float
 ) -> str:
     """Return a description if the node's exporter reports GPUs of another node, now or recently;
     otherwise empty."""
     here = {gpu.uuid.lower() for gpu in node.gpus}
-    others = {
-        gpu.uuid.lower(): one.name for one in nodes if one.name != node.name for gpu in one.gpus
-    }
     own_at = max((at for uuid, at in reported.items() if uuid.lower() in here), default=-math.inf)
     strange = sorted(
         uuid
         for uuid, at in reported.items()
-        if uuid.lower() not in here and uuid.lower() in others and at > own_at - alone
+        if uuid.lower() not in here and snapshot.home(uuid) and at > own_at - alone
     )
     if not strange:
         return ""
     named = ", ".join(strange[:MOST_NAMED])
-    home = others[strange[0].lower()]
+    home = snapshot.home(strange[0])
     own = ", ".join(gpu.uuid for gpu in node.gpus[:MOST_NAMED]) or "none"
     return (
         f"The exporter of {node.name} reports {named}, which the inventory has on {home}; the "

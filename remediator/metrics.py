@@ -36,6 +36,11 @@ class RemediatorMetrics:
         counters: tuple[tuple[str, str, list[str]], ...] = (
             ("incidents", "Incidents opened.", ["playbook"]),
             ("decisions", "Decisions written to the journal, by reason.", ["reason"]),
+            (
+                "evaluations",
+                "Decisions made about open incidents, including those that only repeat a hold.",
+                [],
+            ),
             ("actions", "Finished steps, by action and result.", ["action", "result"]),
             (
                 "guard_holds",
@@ -160,6 +165,10 @@ class RemediatorMetrics:
     def count_auth_failure(self) -> None:
         """Count a request with a missing or wrong credential."""
         self._counters["webhook_auth_failures"].inc()
+
+    def count_evaluation(self) -> None:
+        """Count a decision about an open incident, also if it only repeats a hold."""
+        self._counters["evaluations"].inc()
 
     def count_internal_error(self) -> None:
         """Count an internal error of the remediator in the task of a target."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from remediator.actions.registry import catalogue
 from remediator.core.action import ActionCatalogue
@@ -12,8 +13,10 @@ from remediator.core.reasons import Reason
 from remediator.core.routing import Route, route
 from remediator.core.settle import RECURRENCE_WINDOW, Terms
 
+MOST_ROUTES = 100_000
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Policy:
     """The configuration for the engine's decisions. It does not change while the engine runs.
 
@@ -28,16 +31,27 @@ class Policy:
     idle: float
     cluster: str
     actions: ActionCatalogue = field(default_factory=catalogue)
+    _routes: dict[str, tuple[Alert, Route]] = field(default_factory=dict, compare=False)
 
     def route(self, alert: Alert) -> Route:
-        """Return the playbook and the target of an alert, by the configured playbooks."""
-        return route(alert, self.playbooks, self.cluster)
+        """Return the playbook and the target of an alert, by the configured playbooks.
+
+        The result depends on the labels only, so it is kept for an alert that is sent repeatedly.
+        """
+        known = self._routes.get(alert.fingerprint)
+        if known is not None and known[0].labels == alert.labels:
+            return known[1]
+        if len(self._routes) >= MOST_ROUTES:
+            self._routes.clear()
+        found = route(alert, self.playbooks, self.cluster)
+        self._routes[alert.fingerprint] = (alert, found)
+        return found
 
     def is_watchdog(self, alert: Alert) -> bool:
         """Return whether an alert is the Watchdog (dead man's switch)."""
         return self.route(alert).reason is Reason.DEAD_MAN_SIGNAL
 
-    @property
+    @cached_property
     def terms(self) -> Terms:
         """Return the limits that apply to new incidents."""
         shrinking = (one.name for one in self.playbooks if one.scale and one.scale.step < 0)
@@ -49,11 +63,19 @@ class Policy:
 
         Its `widen_to` is removed if the other playbook is missing or only observes.
         """
-        found = next((one for one in self.playbooks if one.name == name), None)
-        wider = next((one for one in self.playbooks if found and one.name == found.widen_to), None)
-        if found and (wider is None or Level.OBSERVE in (wider.level, self.ceiling)):
-            return replace(found, widen_to=None)
-        return found
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Playbook]:
+        named = {one.name: one for one in reversed(self.playbooks)}
+
+        def widening(one: Playbook) -> Playbook:
+            wider = named.get(one.widen_to or "")
+            if wider is None or Level.OBSERVE in (wider.level, self.ceiling):
+                return replace(one, widen_to=None)
+            return one
+
+        return {name: widening(one) for name, one in named.items()}
 
 
 def unconfigured(incident: Incident) -> Playbook:

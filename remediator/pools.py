@@ -2,88 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 
 from fleetmedic.kernel.errors import shortened
 from fleetmedic.kernel.labels import Target, TargetKind
+from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.clusters.base import NodeFacts, QuarantineFacts
 from remediator.core.action import Effect
 from remediator.core.facts import PoolFacts
 from remediator.core.journal_state import JournalState
 from remediator.core.model import OWNER, Incident, StepState
-from remediator.core.reasons import Reason
-from remediator.core.storm import PoolSize
 
 MOST_SAID = 300
 
 
-def pool_view(
-    nodes: tuple[NodeFacts, ...],
-    pool: str,
-    target: Target,
+@dataclass(frozen=True, slots=True)
+class OutOfService:
+    """The GPUs and nodes of each pool that the remediator keeps out of service, by pool.
+
+    The GPUs of a node that is out of service are left out.
+    """
+
+    gpus: Mapping[str, frozenset[Target]]
+    nodes: Mapping[str, frozenset[Target]]
+
+
+def out_of_service(
+    snapshot: ClusterSnapshot,
     journal_state: JournalState,
-    rehearsed: Collection[tuple[Target, float]] = (),
-) -> PoolFacts:
-    """Return how much of a pool the remediator keeps out of service, not counting `target`.
+    rehearsed: Iterable[Target] = (),
+) -> OutOfService:
+    """Return what the remediator keeps out of service.
 
     Announced quarantines count. Hardware that was lost or hung when it was quarantined does not
     count until its repair, and neither do targets that an operator keeps out of service.
-    `rehearsed` are the targets that would be out of service at level observe, each with its start
-    time (Unix seconds).
+    `rehearsed` are the targets that would be out of service at level observe.
     """
-    members = {node.name: node for node in nodes if node.pool == pool}
-    out = {
-        Target(TargetKind.NODE, name)
-        for name, node in members.items()
-        if node.quarantine and node.quarantine.owner == OWNER
-    }
-    out |= {
-        Target(TargetKind.GPU, name, gpu.index)
-        for name, node in members.items()
-        for gpu in node.gpus
-        if gpu.quarantine and gpu.quarantine.owner == OWNER
-    }
-    out -= set(journal_state.kept)
-    for incident in journal_state.open_incidents():
+    out = set(snapshot.ours) - set(journal_state.kept)
+    taken: set[Target] = set()
+    for incident in journal_state.taking.values():
+        if incident.dead and incident.repaired_at is None:
+            out -= {*incident.quarantined, incident.target}
+            continue
         # The journal counts too, because the cluster's response may be older than the latest steps.
-        out |= set(incident.quarantined)
-        out |= {
+        taken |= set(incident.quarantined)
+        taken |= {
             run.step.target
             for run in incident.steps
             if run.state is StepState.PREPARED and run.step.effect is Effect.QUARANTINES
         }
-        if incident.dead and incident.repaired_at is None:
-            out -= set(incident.quarantined) | {incident.target}
-    out |= {one for one, _ in rehearsed}
-    nodes_out = {one for one in out if one.kind is TargetKind.NODE and one.name in members}
-    whole = {one.name for one in nodes_out}
-    gpus_out = {
-        one
-        for one in out
-        if one.kind is TargetKind.GPU and one.name in members and one.name not in whole
-    }
-    return PoolFacts(
-        name=pool,
-        gpus=sum(len(node.gpus) for node in members.values()),
-        nodes=len(members),
-        gpus_out=len(gpus_out - {target}),
-        nodes_out=len(nodes_out - {target}),
-        recent=tuple(
-            one.at
-            for one in journal_state.quarantines
-            if one.target.name in members and not one.dead and not _within(one.target, target)
-        )
-        + tuple(at for one, at in rehearsed if one.name in members and not _within(one, target)),
+    out |= taken | set(rehearsed)
+    whole = {one.name for one in out if one.kind is TargetKind.NODE}
+    gpus: dict[str, set[Target]] = {}
+    nodes: dict[str, set[Target]] = {}
+    for one in out:
+        node = snapshot.node(one.name)
+        if node is None:
+            continue
+        if one.kind is TargetKind.NODE:
+            nodes.setdefault(node.pool, set()).add(one)
+        elif one.kind is TargetKind.GPU and one.name not in whole:
+            gpus.setdefault(node.pool, set()).add(one)
+    return OutOfService(
+        {pool: frozenset(found) for pool, found in gpus.items()},
+        {pool: frozenset(found) for pool, found in nodes.items()},
     )
 
 
-def still_ours(incident: Incident, nodes: tuple[NodeFacts, ...]) -> tuple[Target, ...]:
+def pool_view(
+    snapshot: ClusterSnapshot,
+    pool: str,
+    target: Target,
+    journal_state: JournalState,
+    out: OutOfService,
+    *,
+    since: float = 0.0,
+    rehearsed: Collection[tuple[Target, float]] = (),
+) -> PoolFacts:
+    """Return how much of a pool the remediator keeps out of service, not counting `target`.
+
+    Quarantines before `since` (Unix seconds) are left out of `recent`. `rehearsed` are the targets that
+    would be out of service at level observe, each with its start time (Unix seconds).
+    """
+    members = snapshot.size(pool).gpus
+    gpus_out = out.gpus.get(pool, frozenset())
+    nodes_out = out.nodes.get(pool, frozenset())
+    recent = [
+        one.at
+        for one in takewhile(lambda one: one.at >= since, reversed(journal_state.quarantines))
+        if one.target.name in members and not one.dead and not _within(one.target, target)
+    ]
+    recent += [at for one, at in rehearsed if one.name in members and not _within(one, target)]
+    return PoolFacts(
+        name=pool,
+        gpus=snapshot.gpus(pool),
+        nodes=len(members),
+        gpus_out=len(gpus_out) - (target in gpus_out),
+        nodes_out=len(nodes_out) - (target in nodes_out),
+        recent=tuple(recent),
+    )
+
+
+def still_ours(incident: Incident, snapshot: ClusterSnapshot) -> tuple[Target, ...]:
     """Return the incident's quarantines, except of its own target, that the remediator still owns."""
-    known = {node.name: node for node in nodes}
 
     def owner(target: Target) -> str | None:
-        node = known.get(target.name)
+        node = snapshot.node(target.name)
         found = node.gpu(target.gpu) if node and target.gpu is not None else node
         return found.quarantine.owner if found and found.quarantine else None
 
@@ -137,11 +164,6 @@ def _within(one: Target, target: Target) -> bool:
     return one == target or (target.gpu is None and one.name == target.name)
 
 
-def members(nodes: tuple[NodeFacts, ...], pool: str) -> PoolSize:
-    """Return a pool with the number of GPUs of each of its nodes."""
-    return PoolSize(pool, {one.name: len(one.gpus) for one in nodes if one.pool == pool})
-
-
 def rehearsed(journal_state: JournalState, beside: Incident) -> tuple[tuple[Target, float], ...]:
     """Return the targets of other incidents that would be out of service now, if the level were not observe.
 
@@ -149,10 +171,6 @@ def rehearsed(journal_state: JournalState, beside: Incident) -> tuple[tuple[Targ
     """
     return tuple(
         (one.target, one.since)
-        for one in journal_state.incidents.values()
-        if one.rehearsed
-        and one.id != beside.id
-        and one.reason is Reason.OBSERVE_ONLY
-        and one.target.kind in (TargetKind.GPU, TargetKind.NODE)
-        and journal_state.firing(one)
+        for one in journal_state.rehearsed.values()
+        if one.id != beside.id and one.target.kind in (TargetKind.GPU, TargetKind.NODE)
     )

@@ -7,23 +7,25 @@ alerts that are over, and starts a new decision for every open incident.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
 
-from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
-from remediator.clusters.base import Cluster, ClusterError, NodeFacts
+from remediator.cluster_snapshot import ClusterSnapshot
+from remediator.clusters.base import ClusterError
 from remediator.core import events
 from remediator.core.evidence import AlertStatus
 from remediator.core.journal_state import JournalState
-from remediator.core.model import OWNER, Alert
+from remediator.core.model import Alert
 from remediator.engine import Engine
 from remediator.engine_context import EventAppender
 from remediator.journal import JournalDown
 from remediator.metrics import RemediatorMetrics
 from remediator.notices import stray_notice
+from remediator.senses import Senses
 
 log = structlog.get_logger("remediator")
 
@@ -33,7 +35,7 @@ class ReconcilerSources:
     """The sources that the reconciler compares."""
 
     alerts: AlertStates
-    cluster: Cluster
+    senses: Senses
     journal_state: JournalState
     now: Callable[[], float]
 
@@ -103,16 +105,16 @@ class Reconciler:
         stray quarantines.
         """
         try:
-            nodes = await self._from.cluster.list_nodes()
+            snapshot = await self._from.senses.snapshot()
         except ClusterError as error:
             log.warning("cluster_unreachable", error=str(error))
             self._metrics.set_nodes(None)
             return
-        self._metrics.set_nodes(nodes)
-        await self._engine.storms.update(nodes)
-        await self._check_quarantines(nodes)
+        self._metrics.set_nodes(snapshot.nodes)
+        await self._engine.storms.update(snapshot)
+        await self._check_quarantines(snapshot)
 
-    async def _check_quarantines(self, nodes: tuple[NodeFacts, ...]) -> None:
+    async def _check_quarantines(self, snapshot: ClusterSnapshot) -> None:
         """Notify people of the remediator's quarantines that belong to no incident and no order.
 
         While a step is in progress, nothing is decided. The log has one line for each change.
@@ -120,7 +122,7 @@ class Reconciler:
         journal_state = self._from.journal_state
         if any(one.prepared for one in journal_state.open_incidents()):
             return
-        strays = stray_quarantines(nodes, journal_state)
+        strays = stray_quarantines(snapshot, journal_state)
         lasting = strays & self._strays  # seen in two passes, so no step has just ended
         if lasting and lasting != self._logged:
             log.warning("quarantine_without_incident", targets=sorted(map(str, lasting)))
@@ -128,21 +130,12 @@ class Reconciler:
         await self._journal.append(stray_notice(lasting, journal_state, self._from.now()))
 
 
-def stray_quarantines(nodes: Iterable[NodeFacts], journal_state: JournalState) -> frozenset[Target]:
+def stray_quarantines(snapshot: ClusterSnapshot, journal_state: JournalState) -> frozenset[Target]:
     """Return the targets that the remediator quarantined, and that neither an open incident nor an
     operator's order keeps out of service. Pure.
     """
-    known = {one for incident in journal_state.open_incidents() for one in incident.quarantined}
-    held = (
-        pair
-        for node in nodes
-        for pair in (
-            (Target(TargetKind.NODE, node.name), node.quarantine),
-            *((Target(TargetKind.GPU, node.name, gpu.index), gpu.quarantine) for gpu in node.gpus),
-        )
-    )
-    ours = {target for target, found in held if found is not None and found.owner == OWNER}
-    return frozenset(ours - known - journal_state.kept.keys())
+    known = {one for incident in journal_state.taking.values() for one in incident.quarantined}
+    return snapshot.ours - known - journal_state.kept.keys()
 
 
 def ended_alerts(journal_state: JournalState, alerts: AlertStates) -> list[Alert]:

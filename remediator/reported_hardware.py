@@ -5,7 +5,9 @@ It is used to detect storms, and to keep moved jobs off that hardware.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
 
 from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
@@ -14,31 +16,69 @@ from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, FaultClass, Playbook
 from remediator.core.routing import Route, last_repaired_at
 
-MOST_ROUTES = 100_000
+# The least age and the largest age (seconds) of the result while events are written to the journal.
+SOONEST = 0.5
+LATEST = 2.0
+# Without changes, the result is still computed again after this time (seconds), because windows open and close.
+OLDEST = 5.0
+BUSY_SHARE = 0.05
+
+
+class Reported:
+    """The hardware that active alerts reported as unhealthy at one moment."""
+
+    def __init__(self, targets: Iterable[Target] = ()) -> None:
+        self.targets = frozenset(targets)
+
+    @cached_property
+    def ordered(self) -> tuple[Target, ...]:
+        """The targets in order."""
+        return tuple(sorted(self.targets))
 
 
 class ReportedHardware:
     """The hardware named by alerts of playbooks that quarantine hardware.
 
-    `route` returns the playbook and target of an alert.
+    `route` returns the playbook and target of an alert. `monotonic` returns seconds.
     """
 
-    def __init__(self, journal_state: JournalState, route: Callable[[Alert], Route]) -> None:
+    def __init__(
+        self,
+        journal_state: JournalState,
+        route: Callable[[Alert], Route],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
         self._state = journal_state
         self._route = route
-        self._targets: dict[tuple[str, str], Target | None] = {}
-        self._cached: tuple[object, frozenset[Target]] = (None, frozenset())
+        self._reported = Reported()
+        self._inputs = (-1, -1)
+        self._computed_at = -1e9
+        self._took = 0.0
 
-    def active(self, alerts: AlertStates, now: float) -> frozenset[Target]:
+    def active(self, alerts: AlertStates) -> Reported:
         """Return the hardware that active alerts report now.
 
         Alerts that are silenced, inhibited, muted, over, or older than the target's repair do not count.
-        Computed at most twice a second, because thousands of alerts may arrive in one second.
+        A new response of Alertmanager counts at once. Otherwise the result is computed at most twice a
+        second, because thousands of alerts may arrive in one second.
         """
-        key = (alerts.version, int(now * 2))
-        if self._cached[0] != key:
-            self._cached = (key, frozenset(self._active(alerts)))
-        return self._cached[1]
+        began, inputs = self._monotonic(), (alerts.version, self._state.seq)
+        if began - self._computed_at >= self._least_age(inputs):
+            found = self._active(alerts)
+            if found != self._reported.targets:
+                self._reported = Reported(found)
+            self._inputs, self._computed_at = inputs, began
+            self._took = self._monotonic() - began
+        return self._reported
+
+    def _least_age(self, inputs: tuple[int, int]) -> float:
+        """Return the age (seconds) from which the last result is computed again."""
+        if inputs[0] != self._inputs[0]:
+            return 0.0
+        if inputs == self._inputs:
+            return OLDEST
+        return min(LATEST, max(SOONEST, self._took / BUSY_SHARE))
 
     def is_reported(self, target: Target, alerts: AlertStates) -> bool:
         """Return whether a firing hardware alert, silenced ones included, names the target."""
@@ -75,14 +115,9 @@ class ReportedHardware:
             found.add(target)
 
     def _target(self, alert: Alert) -> Target | None:
-        """Return the hardware that an alert reports, or None. Results are cached by fingerprint and alert name."""
-        key = (alert.fingerprint, alert.name)
-        if key not in self._targets:
-            if len(self._targets) >= MOST_ROUTES:
-                self._targets.clear()
-            route = self._route(alert)
-            hardware = route.playbook is not None and (
-                route.playbook.fault_class is FaultClass.HARDWARE and route.playbook.quarantine
-            )
-            self._targets[key] = route.target if hardware else None
-        return self._targets[key]
+        """Return the hardware that an alert reports, or None."""
+        found = self._route(alert)
+        hardware = found.playbook is not None and (
+            found.playbook.fault_class is FaultClass.HARDWARE and found.playbook.quarantine
+        )
+        return found.target if hardware else None

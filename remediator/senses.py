@@ -10,23 +10,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator import pools
 from remediator.alert_evidence import IncidentEvidence, event_time, gather_evidence
 from remediator.alert_states import AlertStates
 from remediator.clocks import WallClock
-from remediator.clusters.base import Cluster, ClusterError, JobFacts, NodeFacts
+from remediator.cluster_snapshot import ClusterSnapshot, ClusterView
+from remediator.clusters.base import Cluster, ClusterError, NodeFacts
 from remediator.core.evidence import AlertStatus
-from remediator.core.facts import Facts, Identity, ScalingFacts, SensorFacts, Stops, TargetJob
+from remediator.core.facts import Facts, Identity, PoolFacts, ScalingFacts, SensorFacts, Stops
 from remediator.core.guards import Limits
 from remediator.core.instruments import signals
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, Episode, Incident, IncidentState, Level, Playbook
 from remediator.core.routing import BEFORE_REPAIR, covers_gpus
-from remediator.core.storm import storm_in
+from remediator.hardware_facts import Gathered, assemble, target_jobs
 from remediator.health import HealthReport
 from remediator.identity import alerts_on_other_hardware, identify
 from remediator.job_progress import is_dead, refuted_alerts, stalled_jobs
-from remediator.reported_hardware import ReportedHardware
+from remediator.pool_status import PoolStatus
+from remediator.reported_hardware import Reported, ReportedHardware
 from remediator.sensors import Sensors
 from remediator.stops import stops_of
 
@@ -71,8 +72,8 @@ class Senses:
         self._limits = limits
         # Monotonic seconds; None until this process has received a Watchdog.
         self._watchdog_at: float | None = None
-        self._seen_nodes: tuple[NodeFacts, ...] = ()
-        self._nodes_at = -1e9
+        self._view = ClusterView(sources.cluster)
+        self._pools = PoolStatus(sources.journal_state)
 
     def record_watchdog(self) -> None:
         """Record that the Watchdog alert arrived, which shows that the alert path works."""
@@ -108,7 +109,9 @@ class Senses:
             elif incident.target.kind is TargetKind.JOB:
                 facts = await self._of_job(incident, facts)
             else:
-                facts = await self._of_hardware(incident, playbook, facts, incident_evidence)
+                facts = await self._of_hardware(
+                    incident, playbook, facts, incident_evidence, fresh=fresh
+                )
         except ClusterError:
             return replace(facts, known=False)
         return await self._with_sensors(incident, facts, fresh=fresh)
@@ -181,14 +184,24 @@ class Senses:
         return self._sources.reported_hardware.is_reported(target, self._sources.alerts)
 
     @property
-    def reported_now(self) -> Iterable[Target]:
-        """Return the hardware that active alerts report as unhealthy now."""
-        source = self._sources
-        return source.reported_hardware.active(source.alerts, source.clock.now())
+    def reported_now(self) -> tuple[Target, ...]:
+        """Return the hardware that active alerts report as unhealthy now, in order."""
+        return self._reported().ordered
 
-    def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
+    def storm_in(self, snapshot: ClusterSnapshot, pool: str) -> str | None:
         """Return a description if too much of a pool is reported unhealthy now, otherwise None."""
-        return storm_in(pools.members(nodes, pool), frozenset(self.reported_now))
+        return self._pools.storm(snapshot, pool, self._reported())
+
+    async def snapshot(self) -> ClusterSnapshot:
+        """Query the cluster. Raises ClusterError."""
+        return await self._view.snapshot(0.0)
+
+    def cluster_changed(self) -> None:
+        """Record that a step has just changed the cluster, so that earlier results are no longer used."""
+        self._view.changed()
+
+    def _reported(self) -> Reported:
+        return self._sources.reported_hardware.active(self._sources.alerts)
 
     def _recently_received(self, incident: Incident) -> bool:
         """Return whether an alert of the incident was received so recently that it needs no confirmation."""
@@ -200,10 +213,10 @@ class Senses:
         job = await self._sources.cluster.job(incident.target.name)
         return replace(
             facts,
-            jobs=() if job is None or job.finished else _jobs((job,)),
+            jobs=() if job is None or job.finished else target_jobs((job,)),
             job_known=job is not None,
             witnesses=signals(incident.alerts, identified=True),
-            reported_hardware=tuple(sorted(self.reported_now)),
+            reported_hardware=self.reported_now,
         )
 
     async def _of_hardware(
@@ -212,70 +225,61 @@ class Senses:
         playbook: Playbook,
         facts: Facts,
         incident_evidence: IncidentEvidence,
+        *,
+        fresh: bool,
     ) -> Facts:
-        target = incident.target
-        cluster, journal_state = self._sources.cluster, self._sources.journal_state
-        nodes = await self._nodes(incident)
-        node = next((one for one in nodes if one.name == target.name), None)
-        gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
-        if node is None or (target.gpu is not None and gpu is None):
+        target, source = incident.target, self._sources
+        snapshot = await self._snapshot(incident, fresh=fresh)
+        node = snapshot.node(target.name)
+        if node is None or (target.gpu is not None and node.gpu(target.gpu) is None):
             return replace(facts, known=False)
-        own = gpu.quarantine if gpu is not None else node.quarantine
-        jobs = await cluster.jobs_on(target)
-        other_hardware = alerts_on_other_hardware(incident, nodes)
+        jobs = await source.cluster.jobs_on(target)
+        other_hardware = alerts_on_other_hardware(incident, node)
         counted = incident_evidence.counted_alerts(other_hardware)
         if incident.state not in EARLY:
-            refuted = await refuted_alerts(self._sources.sensors, incident, _names(counted), jobs)
+            refuted = await refuted_alerts(source.sensors, incident, _names(counted), jobs)
             counted = tuple(one for one in counted if one.alertname not in refuted)
         identity = await self._identity(
-            incident.target, incident_evidence.identifying_alerts(other_hardware), nodes
+            target, incident_evidence.identifying_alerts(other_hardware), snapshot
         )
-        observing = self._ceiling is Level.OBSERVE
-        facts = replace(
-            facts,
-            identity=identity,
-            evidence=incident_evidence.combined(other_hardware),
-            quarantine_owner=pools.owner_of(own, target, incident, journal_state),
-            node_quarantine_owner=pools.owner_of(
-                node.quarantine, Target(TargetKind.NODE, node.name), incident, journal_state
-            ),
-            pool=pools.pool_view(
-                nodes,
-                node.pool,
-                target,
-                journal_state,
-                pools.rehearsed(journal_state, incident) if observing else (),
-            ),
-            stops=self._with_storm(facts.stops, nodes, node.pool),
-            witnesses=signals(counted, identified=identity.confirmed) | _complaints(target, node),
-            siblings=await self._siblings(incident, playbook),
-            widens=self._widens(target),
-            kept=pools.still_ours(incident, nodes),
-            node_others=pools.others_on(node, incident, journal_state),
-            reported_hardware=tuple(sorted(one for one in self.reported_now if one != target)),
-        )
+        siblings = await self._siblings(incident, playbook, node)
         whole = Target(TargetKind.NODE, target.name)
-        on_node = await cluster.jobs_on(whole) if incident.state is IncidentState.REPAIRING else ()
-        # A dead job on a node with running jobs is no signal against the node.
-        all_dead = bool(jobs) and not any(job.running for job in jobs)
-        died = {"a job died on it"} if all_dead else set[str]()
-        facts = replace(
-            facts, jobs=_jobs(jobs), node_jobs=_jobs(on_node), witnesses=facts.witnesses | died
+        repairing = incident.state is IncidentState.REPAIRING
+        node_jobs = await source.cluster.jobs_on(whole) if repairing else ()
+        # Nothing is awaited until the facts are assembled: the budget and the storm belong to one moment.
+        reported = self._reported()
+        gathered = Gathered(
+            node,
+            snapshot,
+            incident_evidence,
+            other_hardware,
+            counted,
+            identity,
+            self._pool(snapshot, node.pool, incident),
+            reported,
+            jobs,
+            node_jobs,
+            siblings,
+            self._widens(target),
         )
-        return replace(
-            facts, dead=await is_dead(self._sources.sensors, incident, facts, _names(counted))
-        )
+        facts = assemble(facts, incident, gathered, source.journal_state)
+        storm = self._pools.storm(snapshot, node.pool, reported)
+        facts = replace(facts, stops=self._with_storm(facts.stops, node.pool, storm))
+        return replace(facts, dead=await is_dead(source.sensors, incident, facts, _names(counted)))
 
-    async def _nodes(self, incident: Incident) -> tuple[NodeFacts, ...]:
-        """Return the cluster's nodes. Held incidents query often, so they share a result for RECENT seconds."""
-        now = time.monotonic()
-        if incident.state is not IncidentState.HELD or now - self._nodes_at > RECENT:
-            self._seen_nodes = await self._sources.cluster.list_nodes()
-            self._nodes_at = now
-        return self._seen_nodes
+    async def _snapshot(self, incident: Incident, *, fresh: bool) -> ClusterSnapshot:
+        """Return the cluster as it is now. Held incidents ask often, so their result may be older."""
+        if fresh:
+            return await self._view.snapshot(0.0)
+        return await self._view.snapshot(RECENT if incident.state is IncidentState.HELD else FRESH)
+
+    def _pool(self, snapshot: ClusterSnapshot, pool: str, incident: Incident) -> PoolFacts:
+        since = self._sources.clock.now() - self._limits.max_new_window
+        observe = self._ceiling is Level.OBSERVE
+        return self._pools.view(snapshot, pool, incident, since, observe=observe)
 
     async def _identity(
-        self, target: Target, claims: Iterable[Episode], nodes: tuple[NodeFacts, ...]
+        self, target: Target, claims: Iterable[Episode], snapshot: ClusterSnapshot
     ) -> Identity:
         """Compare the alerts' hardware with the inventory.
 
@@ -284,11 +288,11 @@ class Senses:
         reported = None
         if target.kind is TargetKind.NODE:
             reported = await self._sources.sensors.reported_uuids(target.name)
-        return identify(target, claims, nodes, reported, self._factor)
+        return identify(target, claims, snapshot, reported, self._factor)
 
-    def _with_storm(self, stops: Stops, nodes: tuple[NodeFacts, ...], pool: str) -> Stops:
+    def _with_storm(self, stops: Stops, pool: str, now: str | None) -> Stops:
         on = self._sources.journal_state.storms.get(pool)
-        text = on.text if on else self.storm_in(nodes, pool)
+        text = on.text if on else now
         group = f"storm/{pool}/{on.at:.0f}" if on else f"storm/{pool}"
         return replace(stops, storm=text or "", storm_group=group)
 
@@ -347,16 +351,19 @@ class Senses:
             if one.at > (incident.retried_at or 0.0)
         )
 
-    async def _siblings(self, incident: Incident, playbook: Playbook) -> int:
+    async def _siblings(self, incident: Incident, playbook: Playbook, node: NodeFacts) -> int:
         """Return how many other GPUs of the node failed at about the same time, according to current alerts."""
         if playbook.widen_to is None or incident.target.kind is not TargetKind.GPU:
             return 0
+        others = (
+            self._sources.journal_state.incident_on(Target(TargetKind.GPU, node.name, gpu.index))
+            for gpu in node.gpus
+        )
         near = [
             one
-            for one in self._sources.journal_state.open_incidents()
-            if one.id != incident.id
-            and one.target.kind is TargetKind.GPU
-            and one.target.name == incident.target.name
+            for one in others
+            if one is not None
+            and one.id != incident.id
             and one.playbook == incident.playbook
             and one.state in BEFORE_REPAIR
             and abs(one.opened - incident.opened) <= self._limits.hold
@@ -379,14 +386,3 @@ class Senses:
 
 def _names(alerts: Iterable[Episode]) -> frozenset[str]:
     return frozenset(one.alertname for one in alerts)
-
-
-def _complaints(target: Target, node: NodeFacts) -> frozenset[str]:
-    """Return "the cluster" as a signal if the cluster itself reports the target as unhealthy."""
-    gpu = node.gpu(target.gpu) if target.gpu is not None else None
-    sick = not node.alive or (gpu is not None and gpu.marked is not None)
-    return frozenset({"the cluster"} if sick else ())
-
-
-def _jobs(found: tuple[JobFacts, ...]) -> tuple[TargetJob, ...]:
-    return tuple(TargetJob(job.job_id, job.running) for job in found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from remediator.clusters.base import NodeFacts
+from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.core import events
 from remediator.core.guards import Limits
 from remediator.core.journal_state import JournalState
@@ -34,11 +34,11 @@ class Storms:
         self._beginning = asyncio.Lock()
         self._calm_since: dict[str, float] = {}
 
-    async def update(self, nodes: tuple[NodeFacts, ...]) -> None:
+    async def update(self, snapshot: ClusterSnapshot) -> None:
         """Record a storm in each pool where too much hardware is reported unhealthy, and end past storms."""
         now = self._context.now()
-        for pool in sorted({node.pool for node in nodes} | set(self._state.storms)):
-            text = self._context.senses.storm_in(nodes, pool)
+        for pool in sorted({*snapshot.pools, *self._state.storms}):
+            text = self._context.senses.storm_in(snapshot, pool)
             if text is not None:
                 self._calm_since.pop(pool, None)
                 await self.begin(pool, text)
@@ -56,7 +56,7 @@ class Storms:
             now = self._context.now()
             key = f"storm/{pool}/{now:.0f}"
             op = op_id(key, "storm", 1)
-            reported = sorted(self._context.senses.reported_now)
+            reported = self._context.senses.reported_now
             body = group_body(text, key, op, len(self._state.open), reported)
             began = events.storm_began(pool, now, text)
             await self._journal.append((began, events.notified(now, op, body, group=key)))

@@ -109,7 +109,7 @@ class Facts:
     Alerts: `evidence` is the combined status of the incident's alerts. `alerts_active`: an alert is
     firing now, past events excluded. `event_at` is the time of the latest event that still counts
     (Unix seconds). `recently_received`: an alert was received so recently that it needs no confirmation.
-    `reported_hardware` is the hardware that active alerts report as unhealthy. `siblings` is the number of
+    `reported_hardware` is all hardware that active alerts report as unhealthy, in order. `siblings` is the number of
     the node's other GPUs that failed at about the same time.
 
     Target: `known`: the cluster responds and knows the target. `dead`: the target is certainly lost

@@ -106,6 +106,11 @@ class JournalState:
     def __init__(self) -> None:
         self.incidents: dict[str, Incident] = {}
         self.open: dict[Target, str] = {}
+        # The open incidents that took a target out of service or are about to. Replaced at each change,
+        # so that its identity shows whether it changed.
+        self.taking: dict[str, Incident] = {}
+        # The incidents at level observe that would keep their target out of service now.
+        self.rehearsed: dict[str, Incident] = {}
         self.episodes: dict[str, EpisodeRecord] = {}
         self.attempts: dict[Target, list[Attempt]] = {}
         self.quarantines: list[Attempt] = []
@@ -113,6 +118,7 @@ class JournalState:
         self.cured: dict[Target, float] = {}
         self.pause: Pause | None = None
         self.pins: dict[Target, Pin] = {}
+        # Replaced at each change, as `taking`.
         self.kept: dict[Target, Pin] = {}
         self.storms: dict[str, Storm] = {}
         self.storm_ended: dict[str, float] = {}
@@ -234,7 +240,11 @@ class JournalState:
         if event.target:
             target = Target.parse(event.target)
             self.pins[target] = Pin(event.data["by"], event.data["why"], event.at)
-            self.kept.pop(target, None)
+            self._stop_keeping(target)
+
+    def _stop_keeping(self, target: Target) -> None:
+        if target in self.kept:
+            self.kept = {one: pin for one, pin in self.kept.items() if one != target}
 
     def _receive(self, event: Event) -> None:
         alert = alert_of(event)
@@ -243,6 +253,7 @@ class JournalState:
             self.episodes[alert.key] = EpisodeRecord(alert, event.at)
         else:
             self.episodes[alert.key] = replace(before, alert=alert)
+            self._update_rehearsed(self.incidents.get(before.incident or ""))
 
     def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
         """Return whether an alert fires again after it was resolved before any action of the
@@ -265,6 +276,8 @@ class JournalState:
             return
         after = evolve(incident, event)
         self.incidents[after.id] = after
+        self._update_taking(after)
+        self._update_rehearsed(after)
         if event.kind is Kind.ALERT_ABSORBED:
             record = self.episodes.get(event.data["key"])
             if record is not None:
@@ -276,7 +289,7 @@ class JournalState:
             self.attempts.setdefault(step.target, []).append(attempt)
             if step.effect is Effect.QUARANTINES:
                 self.quarantines.append(attempt)
-                self.kept.pop(step.target, None)
+                self._stop_keeping(step.target)
         if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:
             self._forget(incident.prepared)
         if event.kind is Kind.STEP_FAILED and event.reason is Reason.STEP_REFUSED:
@@ -288,12 +301,31 @@ class JournalState:
         if after.ended and not incident.ended:
             self._end(after, event.at)
 
+    def _update_taking(self, incident: Incident) -> None:
+        """Update the index of incidents that take targets out of service."""
+        before = self.taking.get(incident.id)
+        if incident.ended or not _takes(incident):
+            if before is not None:
+                self.taking = {key: one for key, one in self.taking.items() if key != incident.id}
+        elif before is None or _taken(before) != _taken(incident):
+            self.taking = self.taking | {incident.id: incident}
+
+    def _update_rehearsed(self, incident: Incident | None) -> None:
+        """Update the index of incidents at level observe that would keep their target out of service."""
+        if incident is None or not incident.rehearsed:
+            return
+        if incident.reason is Reason.OBSERVE_ONLY and self.firing(incident):
+            self.rehearsed[incident.id] = incident
+        else:
+            self.rehearsed.pop(incident.id, None)
+
     def _end(self, ended: Incident, at: float) -> None:
         if ended.reason is Reason.RELEASED_BY_OTHERS:
             self.pins[ended.target] = Pin("another user or program", ended.text, at)
         if ended.reason is Reason.CLOSED_BY_PERSON:
             # The operator keeps the target out of service: no later incident repairs or releases it.
-            self.kept |= {one: Pin("an operator", ended.text, at) for one in ended.quarantined}
+            kept = {one: Pin("an operator", ended.text, at) for one in ended.quarantined}
+            self.kept = self.kept | kept
         if self.open.get(ended.target) == ended.id:
             del self.open[ended.target]
         if ended.repaired_at is not None:
@@ -312,6 +344,20 @@ def _remove(attempts: list[Attempt], run: StepRun) -> None:
         if (one.action, one.target, one.at) == about:
             attempts.remove(one)
             break
+
+
+def _takes(incident: Incident) -> bool:
+    """Return whether an incident took a target out of service, or is about to."""
+    run = incident.prepared
+    about_to = run is not None and run.step.effect is Effect.QUARANTINES
+    return bool(incident.quarantined) or incident.dead or about_to
+
+
+def _taken(incident: Incident) -> tuple[object, ...]:
+    """Return the properties by which an incident counts as taking targets out of service."""
+    run = incident.prepared
+    about_to = run.step.target if run and run.step.effect is Effect.QUARANTINES else None
+    return incident.quarantined, incident.dead, incident.repaired_at, about_to
 
 
 # The changes that an event makes outside of its incident.

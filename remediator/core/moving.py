@@ -157,7 +157,7 @@ def move_jobs(case: Case, jobs: tuple[TargetJob, ...], on: Target | None = None)
         on=on,
         name=name,
         jobs=names,
-        also=case.facts.reported_hardware,
+        also=tuple(one for one in case.facts.reported_hardware if one != case.incident.target),
     )
     return Act(step, Reason.MOVING_JOBS)
 

@@ -17,6 +17,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from remediator import app
 from remediator.actions.registry import actions
+from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.events import Kind
@@ -455,7 +456,7 @@ async def _do(deed: str, run: Running, alert: Alert, target: Target) -> None:
         elif deed == "storm":
             await run.engine.storms.begin("default", "A storm.")
         elif deed == "calm":
-            await run.engine.storms.update(await run.cluster.list_nodes())
+            await run.engine.storms.update(ClusterSnapshot(await run.cluster.list_nodes()))
         elif deed == "busy":
             cluster = run.cluster
             assert isinstance(cluster, Busy)

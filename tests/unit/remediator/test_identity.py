@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target
+from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.clusters.base import GpuFacts, NodeFacts
 from remediator.core.facts import Identity
 from remediator.core.model import Episode, Incident, Level
@@ -41,7 +42,7 @@ def judged(
 ) -> Identity:
     """By all of its alerts, and what the exporter reports at this moment."""
     at_once = None if reported is None else dict.fromkeys(reported, NOW)
-    return identify(one.target, one.alerts, nodes, at_once)
+    return identify(one.target, one.alerts, ClusterSnapshot(nodes), at_once)
 
 
 def test_the_uuid_that_the_inventory_has_there_confirms_whatever_its_case() -> None:
@@ -118,7 +119,7 @@ def test_swapped_node_labels_hold_and_name_the_home_of_what_is_reported(target: 
 def test_the_boards_of_another_contradict_as_long_as_an_alert_of_that_time_may_last() -> None:
     def after(seconds: float, factor: float = 1.0) -> Identity:
         reported = {"GPU-a": NOW, "GPU-e": NOW - seconds}
-        return identify(NODE, (), NODES, reported, factor)
+        return identify(NODE, (), ClusterSnapshot(NODES), reported, factor)
 
     assert "GPU-e" in after(959).problem
     assert after(960) == CONFIRMED
@@ -128,9 +129,9 @@ def test_the_boards_of_another_contradict_as_long_as_an_alert_of_that_time_may_l
 
 def test_boards_of_another_contradict_a_node_that_has_not_reported_its_own_since() -> None:
     reported = {"GPU-a": NOW - 3500, "GPU-e": NOW - 2500}
-    assert "GPU-e" in identify(NODE, (), NODES, reported, 1.0).problem
+    assert "GPU-e" in identify(NODE, (), ClusterSnapshot(NODES), reported, 1.0).problem
     own_later = {"GPU-a": NOW - 1000, "GPU-e": NOW - 2500}
-    assert identify(NODE, (), NODES, own_later, 1.0) == CONFIRMED
+    assert identify(NODE, (), ClusterSnapshot(NODES), own_later, 1.0) == CONFIRMED
 
 
 def test_a_board_that_moved_between_nodes_is_no_swap_while_it_is_here() -> None:
@@ -168,5 +169,5 @@ def test_the_incident_is_judged_by_all_its_alerts() -> None:
 
 def test_alerts_about_other_hardware_are_strangers() -> None:
     one = incident(GPU, ("3", "GPU-d"), ("3", "GPU-x"), ("", "GPU-y"), ("0", "GPU-a"))
-    assert alerts_on_other_hardware(one, NODES) == {"a/1/1"}
-    assert alerts_on_other_hardware(one, ()) == frozenset()
+    assert alerts_on_other_hardware(one, ClusterSnapshot(NODES).node(one.target.name)) == {"a/1/1"}
+    assert alerts_on_other_hardware(one, None) == frozenset()

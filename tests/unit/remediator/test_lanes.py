@@ -10,6 +10,7 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator import engine as engine_module
+from remediator import lanes
 from remediator.clusters.base import NodeFacts
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.events import Event
@@ -24,9 +25,9 @@ OTHER = Target.parse("node2/1")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lanes that failed try again at once; drawing a traceback takes longer than all the rest."""
-    monkeypatch.setattr(engine_module, "ASK_AGAIN", 0.001)
+    monkeypatch.setattr(lanes, "ASK_AGAIN", 0.001)
     log = SimpleNamespace(exception=lambda *_, **__: None, error=lambda *_, **__: None)
-    monkeypatch.setattr(engine_module, "log", log)
+    monkeypatch.setattr(lanes, "log", log)
 
 
 class Broken(MemoryCluster):
@@ -151,14 +152,22 @@ async def _put_aside(run: Running) -> None:
     await run.until(lambda: any(one.suppressed for one in run.journal_state.episodes.values()))
 
 
-def test_a_failing_lane_waits_twice_as_long_each_time_and_a_minute_at_most(
-    tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr(engine_module, "ASK_AGAIN", 2.0)
+def test_a_failing_lane_waits_twice_as_long_each_time_and_a_minute_at_most(monkeypatch) -> None:
+    monkeypatch.setattr(lanes, "ASK_AGAIN", 2.0)
+    given_up: list[str] = []
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    async def give_up(target: Target, waiting: Alert | None, text: str) -> None:
+        given_up.append(text)
 
     async def story() -> list[float]:
-        async with world(tmp_path) as run:
-            lane = engine_module._TargetLane()
-            return [await run.engine._failed(GPU, lane, "KeyError") for _ in range(7)]
+        running = lanes.Lanes(lanes.LaneWork(nothing, nothing, lambda: None, give_up))
+        lane = lanes._Lane()
+        return [await running._failed(GPU, lane, "KeyError") for _ in range(7)]
 
     assert asyncio.run(story()) == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert given_up == [
+        "KeyError three times in a row on gpu/node1/3; see the log for the traceback."
+    ]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from fleetmedic.kernel.labels import Target
+from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.clusters.base import GpuFacts, NodeFacts, QuarantineFacts
 from remediator.core import events, plan
 from remediator.core.events import Kind
+from remediator.core.facts import PoolFacts
 from remediator.core.journal_state import Attempt, JournalState, Pin
 from remediator.core.lifecycle import new_incident
 from remediator.core.model import Alert, Incident, IncidentState, Level
 from remediator.core.reasons import Reason
-from remediator.pools import members, owner_of, pool_view, rehearsed, still_ours
+from remediator.pool_status import PoolStatus
+from remediator.pools import out_of_service, owner_of, rehearsed, still_ours
+from remediator.pools import pool_view as view
 from tests.unit.remediator.catalogue import ACTIONS
 
 NOW = 1_700_000_000.0
@@ -25,6 +30,19 @@ def _node(name: str, *out: int, whole: str = "", owner: str = "fleetmedic") -> N
     held = QuarantineFacts(owner, "x", "op", NOW)
     gpus = tuple(GpuFacts(n, f"{name}-{n}", held if n in out else None) for n in range(8))
     return NodeFacts(name, True, gpus, QuarantineFacts(whole, "x", "op", NOW) if whole else None)
+
+
+def pool_view(
+    nodes: Iterable[NodeFacts],
+    pool: str,
+    target: Target,
+    journal_state: JournalState,
+    would: tuple[tuple[Target, float], ...] = (),
+    since: float = 0.0,
+) -> PoolFacts:
+    snapshot = ClusterSnapshot(nodes)
+    out = out_of_service(snapshot, journal_state, [one for one, _ in would])
+    return view(snapshot, pool, target, journal_state, out, since=since, rehearsed=would)
 
 
 def test_the_pool_counts_what_is_out_by_us_and_not_the_target_itself() -> None:
@@ -97,7 +115,7 @@ def test_what_is_still_ours_beside_the_target_is_known() -> None:
     opened = events.opened("inc-1", GPU, "gpu-lost", Level.REPAIR, NOW, 0, "x")
     one = replace(new_incident(opened), quarantined=(GPU, NODE, Target.parse("node2/1")))
     nodes = (_node("node1", whole="fleetmedic"), _node("node2", 1, owner="alice"))
-    assert still_ours(one, nodes) == (NODE,)
+    assert still_ours(one, ClusterSnapshot(nodes)) == (NODE,)
 
 
 def _incident(
@@ -122,7 +140,9 @@ def test_what_was_dead_when_it_was_quarantined_costs_nothing_until_it_is_repaire
     pool = pool_view(nodes, "default", GPU, journal_state)
     assert (pool.gpus_out, pool.recent) == (0, ())
     one = journal_state.incidents["inc-1"]
-    journal_state.incidents["inc-1"] = replace(one, repaired_at=NOW + 1)
+    step = plan.new_step(one, ACTIONS.named("reset_gpu"), 1.0)
+    journal_state.apply(events.step_event(Kind.STEP_PREPARED, one, step, NOW, Reason.REPAIR_STARTS))
+    journal_state.apply(events.step_event(Kind.STEP_DONE, one, step, NOW + 1, Reason.EFFECT_SEEN))
     assert pool_view(nodes, "default", GPU, journal_state).gpus_out == 1
 
 
@@ -162,24 +182,40 @@ def test_what_would_be_out_counts_as_out() -> None:
 
 
 def _rehearsed(
-    journal_state: JournalState, target: Target, identity: str, **changes: object
-) -> None:
+    journal_state: JournalState,
+    target: Target,
+    identity: str,
+    *,
+    planned: bool = True,
+    reason: Reason = Reason.OBSERVE_ONLY,
+    alert: bool = True,
+) -> Alert:
     """An incident that wrote its plan down and ended so."""
     one = _incident(journal_state, target, identity)
-    alert = Alert(identity, NOW, "x", True, {"alertname": "GpuLost", "cluster": "a"})
-    journal_state.apply(events.alert_received(alert, target, NOW, "test"))
-    journal_state.apply(events.absorbed(identity, target, events.episode_of(alert, NOW), NOW))
-    journal_state.apply(events.noted(Kind.WOULD_DO, one, NOW, Reason.OBSERVE_ONLY, action="notify"))
-    one = journal_state.incidents[identity]
-    ended = {"state": IncidentState.SUPPRESSED, "reason": Reason.OBSERVE_ONLY, "since": NOW + 1}
-    journal_state.incidents[identity] = replace(one, **(ended | changes))
+    firing = Alert(identity, NOW, identity, True, {"alertname": "GpuLost", "cluster": "a"})
+    journal_state.apply(events.alert_received(firing, target, NOW, "test"))
+    written = []
+    if alert:
+        written.append(events.absorbed(identity, target, events.episode_of(firing, NOW), NOW))
+    if planned:
+        written.append(events.noted(Kind.WOULD_DO, one, NOW, reason, action="notify"))
+    written.append(events.moved(one, IncidentState.TRIAGED, NOW, Reason.ROUTED))
+    written.append(events.moved(one, IncidentState.SUPPRESSED, NOW + 1, reason))
+    for event in written:
+        journal_state.apply(event)
+    return firing
 
 
 def test_where_nothing_may_be_done_earlier_plans_whose_alerts_fire_count() -> None:
     journal_state = JournalState()
-    _rehearsed(journal_state, OTHER, "inc-1")
+    first = _rehearsed(journal_state, OTHER, "inc-1")
     _rehearsed(journal_state, GPU, "inc-2")
-    assert rehearsed(journal_state, journal_state.incidents["inc-2"]) == ((OTHER, NOW + 1),)
+    me = journal_state.incidents["inc-2"]
+    assert rehearsed(journal_state, me) == ((OTHER, NOW + 1),)
+    journal_state.apply(events.alert_received(replace(first, firing=False), OTHER, NOW + 2, "test"))
+    assert rehearsed(journal_state, me) == (), "its alert is over"
+    journal_state.apply(events.alert_received(first, OTHER, NOW + 3, "test"))
+    assert rehearsed(journal_state, me) == ((OTHER, NOW + 1),), "its alert fires again"
 
 
 def test_plans_for_what_is_over_or_no_hardware_do_not_count() -> None:
@@ -187,10 +223,10 @@ def test_plans_for_what_is_over_or_no_hardware_do_not_count() -> None:
         JournalState(),
         new_incident(events.opened("me", GPU, "x", Level.REPAIR, NOW, 0, "x")),
     )
-    _rehearsed(journal_state, OTHER, "inc-1", rehearsed=False)
+    _rehearsed(journal_state, OTHER, "inc-1", planned=False)
     _rehearsed(journal_state, Target.parse("node2/1"), "inc-2", reason=Reason.LEVEL)
     _rehearsed(journal_state, Target.parse("job/train-a"), "inc-3")
-    _rehearsed(journal_state, Target.parse("node2"), "inc-4", alerts=())
+    _rehearsed(journal_state, Target.parse("node2"), "inc-4", alert=False)
     assert rehearsed(journal_state, me) == ()
     _rehearsed(journal_state, Target.parse("node4"), "inc-5")
     assert rehearsed(journal_state, me) == ((Target.parse("node4"), NOW + 1),)
@@ -198,5 +234,32 @@ def test_plans_for_what_is_over_or_no_hardware_do_not_count() -> None:
 
 def test_the_size_of_a_pool_is_by_node() -> None:
     nodes = (_node("node1"), _node("node2"), replace(_node("node3"), pool="other"))
-    size = members(nodes, "default")
-    assert (size.name, dict(size.gpus)) == ("default", {"node1": 8, "node2": 8})
+    size = ClusterSnapshot(nodes).size("default")
+    assert (size.name, size.gpus) == ("default", {"node1": 8, "node2": 8})
+
+
+def test_quarantines_before_the_window_are_not_recent() -> None:
+    journal_state = JournalState()
+    _out(journal_state, dead=False)
+    nodes = (_node("node1"), _node("node2", 0))
+    assert pool_view(nodes, "default", GPU, journal_state, since=NOW).recent == (NOW,)
+    assert pool_view(nodes, "default", GPU, journal_state, since=NOW + 1).recent == ()
+
+
+def test_a_pools_status_follows_each_change_of_the_journal_and_of_the_cluster() -> None:
+    journal_state = JournalState()
+    status = PoolStatus(journal_state)
+    me = new_incident(events.opened("me", GPU, "x", Level.REPAIR, NOW, 0, "x"))
+
+    def out(snapshot: ClusterSnapshot) -> int:
+        return status.view(snapshot, "default", me, 0.0, observe=False).gpus_out
+
+    before = ClusterSnapshot((_node("node1"), _node("node2")))
+    assert out(before) == 0
+    _out(journal_state, dead=False)
+    assert out(before) == 1, "by the journal"
+    assert out(ClusterSnapshot((_node("node1", 1), _node("node2", 0)))) == 2, "by the cluster"
+    journal_state.apply(
+        events.moved(journal_state.incidents["inc-1"], IncidentState.FAILED, NOW, Reason.LEVEL)
+    )
+    assert out(before) == 0, "the incident ended"

@@ -481,11 +481,11 @@ def test_a_storm_in_another_pool_stops_no_hardware_here(world: World) -> None:
     assert world.facts().stops.storm == ""
 
 
-def test_hardware_that_other_alerts_accuse_is_no_place_for_a_moved_job(world: World) -> None:
+def test_reported_hardware_is_no_place_for_a_moved_job(world: World) -> None:
     world.hear("GpuLost")
     other = Target.parse("node2/5")
     world.fake.lists(world.alert("GpuHung", other))
-    assert world.facts().reported_hardware == (other,)
+    assert world.facts().reported_hardware == (GPU, other)
 
 
 # What the cluster says.

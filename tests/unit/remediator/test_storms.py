@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 
 from fleetmedic.kernel.labels import Target
+from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.clusters.base import GpuFacts, NodeFacts
 from remediator.core.events import Event, Kind
 from remediator.core.guards import Limits
 from remediator.core.journal_state import JournalState
 from remediator.core.storm import storm_in
 from remediator.engine_context import EngineContext
-from remediator.pools import members
 from remediator.storms import Storms
 
 NOW = 1_700_000_000.0
@@ -46,16 +46,16 @@ class Shell:
 
     @property
     def reported_now(self) -> Iterable[Target]:
-        return self.accused
+        return sorted(self.accused)
 
-    def storm_in(self, nodes: tuple[NodeFacts, ...], pool: str) -> str | None:
-        return storm_in(members(nodes, pool), self.accused)
+    def storm_in(self, snapshot: ClusterSnapshot, pool: str) -> str | None:
+        return storm_in(snapshot.size(pool), self.accused)
 
     def look(self, at: float | None = None, nodes: tuple[NodeFacts, ...] = NODES) -> list[Kind]:
         """The kinds of what is written by a look at a time."""
         self.at = self.at if at is None else at
         before = len(self.written)
-        asyncio.run(self.storms.update(nodes))
+        asyncio.run(self.storms.update(ClusterSnapshot(nodes)))
         return [event.kind for event in self.written[before:]]
 
 
