@@ -5,9 +5,7 @@ An operator must approve the return to service. Without an approval, the target 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from remediator.core import plan, step_guards
+from remediator.core import guards, plan, step_guards
 from remediator.core.action import Effect
 from remediator.core.decision import Act, Case, Decision, Move, Wait, held
 from remediator.core.ending import give_up, notify_once
@@ -32,7 +30,7 @@ def request_approval(case: Case, run: StepRun) -> Move:
     until = case.now + case.limits.approval
     text = (
         f"{run.text} This cluster has no test under load: an operator must approve the return of "
-        f"{case.incident.target} to service by {_clock(until)}. Otherwise it stays quarantined."
+        f"{case.incident.target} to service by {guards.utc(until)}. Otherwise it stays quarantined."
     ).strip()
     return Move(IncidentState.AWAIT_APPROVAL, Reason.AWAIT_APPROVAL, text, until=until)
 
@@ -82,7 +80,3 @@ def _expired(case: Case) -> str:
         f"{incident.approved.by} approved the return of {incident.target} to service, but it was not "
         f"possible before the approval expired{why}: {kept}"
     )
-
-
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M UTC")

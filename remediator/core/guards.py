@@ -229,7 +229,7 @@ def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict
     window = format_duration(round(limits.max_new_window))
     text = (
         f"{len(inside)} targets were quarantined in the last {window}; the budget allows {limits.max_new} new "
-        f"quarantines in this time. The next is allowed at {_utc(free_at)}."
+        f"quarantines in this time. The next is allowed at {utc(free_at)}."
     )
     return _hold(Reason.BUDGET_NEW, text, free_at)
 
@@ -248,11 +248,11 @@ def cooldown(times: tuple[float, ...], seconds: float, now: float) -> Verdict:
     free_at = max(times, default=-math.inf) + seconds
     if now >= free_at:
         return ALLOWED
-    text = f"The last attempt was at {_utc(max(times))}; the cooldown ends at {_utc(free_at)}."
+    text = f"The last attempt was at {utc(max(times))}; the cooldown ends at {utc(free_at)}."
     return _hold(Reason.COOLDOWN, text, free_at)
 
 
-def _utc(at: float) -> str:
+def utc(at: float) -> str:
     """Format a Unix time as the time of day in UTC."""
     minutes, seconds = divmod(int(at) % 86_400, 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} UTC"

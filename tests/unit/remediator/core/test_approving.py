@@ -60,7 +60,7 @@ def test_healthy_metrics_lead_to_probation_and_then_to_a_request(incident, case,
     assert asked.until == NOW + 1800
     assert asked.text == (
         "Healthy for 300 s. This cluster has no test under load: an operator must approve the return of "
-        "gpu/node2/3 to service by 22:43 UTC. Otherwise it stays quarantined."
+        "gpu/node2/3 to service by 22:43:20 UTC. Otherwise it stays quarantined."
     )
 
 
