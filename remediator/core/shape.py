@@ -6,6 +6,7 @@ Decisions, rehearsals, `fleetmedic remediator plan` and the pages use the same s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core.action import ActionCatalogue, ActionSpec, Effect, Level
@@ -87,6 +88,7 @@ def lack(action: ActionSpec, capabilities: frozenset[str]) -> str:
     return f"This cluster lacks a required capability: {words}."
 
 
+@lru_cache(maxsize=1024)
 def shape(
     actions: ActionCatalogue,
     playbook: Playbook,
