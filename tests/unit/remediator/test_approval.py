@@ -277,6 +277,24 @@ def test_what_waits_for_no_approval_is_neither_approved_nor_rejected(tmp_path) -
     tell(tmp_path, story, blind())
 
 
+def test_a_retry_after_a_rejection_makes_a_new_request(tmp_path) -> None:
+    async def story(run: Running) -> None:
+        one = await asked(run)
+        await run.engine.incident_orders.reject(one.id, "alice", "the fans still fail")
+        await run.state(IncidentState.ESCALATED)
+        await run.until(lambda: run.people.occasions[-1] == "escalated")
+        await run.engine.incident_orders.retry(one.id, "alice", "new fans")
+        again = await requested(run)
+        assert (again.requests, await kept(run)) == (2, True)
+        with pytest.raises(UserError, match="request 1 of"):
+            await run.engine.incident_orders.approve(one.id, "bob", "an old message", 1)
+        await run.engine.incident_orders.approve(one.id, "alice", "new fans", 2)
+        await run.state(IncidentState.CLOSED)
+        assert run.verbs() == ["quarantine", "reset", "release"], "nothing is repaired twice"
+
+    tell(tmp_path, story, blind())
+
+
 def test_a_release_and_a_close_by_hand_still_work_while_it_waits(tmp_path) -> None:
     async def story(run: Running) -> None:
         one = await asked(run)

@@ -6,6 +6,7 @@ docs/missing-capabilities.md has the table. Each of its rows runs with the real 
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -167,3 +168,27 @@ def test_what_a_missing_capability_leaves_out_of_the_plan_is_in_the_table(
     assert all(one.text.endswith(".") for one in shaped.left_out)
     for one in shaped.left_out:
         assert one.action.would in shaped.sentence
+
+
+def test_why_the_api_and_the_page_say_what_is_left_out_and_why(served) -> None:
+    cluster = MemoryCluster(capabilities=frozenset(Capability) - {Capability.GPU_RESET})
+    left_out = (
+        "Left out of the plan: reset the GPU (This cluster lacks a required capability: gpu reset)."
+    )
+    one = fire("GpuLost", GPU)
+    one = replace(one, labels=one.labels | {"cluster": "local"})
+    with served(cluster, "repair") as client:
+        client.portal.call(client.app.state.parts.engine.receive, [one], "webhook")
+        deadline = time.monotonic() + 10
+        while (
+            not (found := client.get("/api/v1/incidents").json()["incidents"])
+            or not cluster.effects
+        ):
+            assert time.monotonic() < deadline, found
+        asked = client.get("/api/v1/why", params={"target": "node1/3"}).json()["decisions"]
+        (said,) = (line for line in asked if left_out in line["text"])
+        touched = next(line for line in asked if line["event"] == "StepPrepared")
+        assert said["seq"] < touched["seq"], "it is said before anything is touched"
+        identity = found[0]["id"]
+        assert left_out in client.get(f"/api/v1/incidents/{identity}").json()["summary"]
+        assert left_out in client.get(f"/incidents/{identity}").text
