@@ -325,8 +325,8 @@ def _scaling(case: Case) -> Decision:
 def _verify(case: Case) -> Decision:
     """Return the decision to test the target under load.
 
-    If jobs run on it or may start on it, watch its metrics instead. If the cluster has no such test,
-    metrics verify the target.
+    If jobs run on it or may start on it, watch its metrics instead. If the cluster has no such test, metrics
+    verify a target without running jobs.
     """
     incident = case.incident
     verdict = step_guards.tests_or_releases(case)
@@ -339,12 +339,13 @@ def _verify(case: Case) -> Decision:
     # A test of the whole node would put load on GPUs that another user or program has quarantined.
     others = incident.target.kind is TargetKind.NODE and bool(case.facts.node_others)
     open_to_jobs = OWNER not in (case.facts.quarantine_owner, case.facts.node_quarantine_owner)
-    if busy or open_to_jobs or others:
+    load_test = not case.shape.needs_approval
+    if busy or (load_test and (open_to_jobs or others)):
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
         step = plan.new_step(incident, test, deadline, name=plan.WATCH)
         text = f"The remediator watches the metrics of {incident.target}, without a load test."
         return Act(step, Reason.STEP_ALLOWED, text)
-    if case.shape.needs_approval:
+    if not load_test:
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
         step = plan.new_step(incident, test, deadline, name=plan.METRICS)
         text = f"The remediator verifies {incident.target} by its metrics: this cluster has no test under load."

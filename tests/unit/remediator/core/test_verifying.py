@@ -192,6 +192,11 @@ def test_an_idle_target_is_tested_and_without_a_load_test_verified_by_metrics(
         decision = decide(case(state, capabilities=able))
         assert as_tuple_with_reason(decision) == ("act", plan.METRICS)
         assert decision.step.deadline >= 300.0, "longer than metrics must stay healthy"
+        loose = {"quarantine_owner": None, "kept": (GPU,), "node_others": ("gpu/node2/1 (bob)",)}
+        node = replace(state, target=NODE, quarantined=(GPU,))
+        assert as_tuple_with_reason(decide(case(node, **loose))) == ("act", plan.WATCH)
+        idle = decide(case(node, capabilities=able, **loose))
+        assert as_tuple_with_reason(idle) == ("act", plan.METRICS), "nothing puts load on it"
         busy = decide(case(state, capabilities=able, jobs=RUNNING))
         assert as_tuple_with_reason(busy) == ("act", plan.WATCH)
 
