@@ -9,7 +9,6 @@ reports them as resolved while Prometheus is down. Without a response, the statu
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import structlog
 
 from fleetmedic.alerting.settings import Notifications
 from fleetmedic.alerting.windows import open_maintenance
+from fleetmedic.kernel.clock import monotonic
 from fleetmedic.kernel.errors import shortened
 from fleetmedic.kernel.labels import ALERTNAME, CLUSTER, GPU, JOB_ID, NODE, SERVICE, UUID
 from remediator.alertmanager import AlertmanagerResponse, ListedAlert, Silence
@@ -102,7 +102,7 @@ class AlertStates:
         if self._client is None:
             return
         async with self._asking:
-            began = time.monotonic()
+            began = monotonic()
             # A large response takes long to read, so it is queried less often, except right before a step.
             slack = self._asked.took / BUSY_SHARE if max_age >= 1.0 else 0.0
             if began - self._asked.at <= max(max_age, slack):
@@ -122,14 +122,14 @@ class AlertStates:
             if asked.response is not None:
                 asked.watchdogs = self._watchdogs(asked.response)
                 self._remember(asked)
-            asked.took = time.monotonic() - began
+            asked.took = monotonic() - began
             self._asked = asked
             self._rounds += 1
 
     @property
     def answered(self) -> bool:
         """Return whether Alertmanager's last response is current. True if no Alertmanager is configured."""
-        fresh = time.monotonic() - self._asked.at <= STALE
+        fresh = monotonic() - self._asked.at <= STALE
         return self._client is None or (self._asked.response is not None and fresh)
 
     @property
@@ -265,6 +265,8 @@ class AlertStates:
     def _of_listed(self, listed: ListedAlert) -> Evidence:
         if not listed.active:
             return self._withheld(listed)
+        if self._silences.empty:
+            return ACTIVE
         return self._silences.evidence(_identity(listed.alert), only_lost=True) or ACTIVE
 
     def _withheld(self, listed: ListedAlert) -> Evidence:
@@ -295,4 +297,5 @@ def _episode(alert: Alert) -> tuple[str, ...]:
 
 
 def _same(one: Alert, other: Alert) -> bool:
-    return _identity(one) == _identity(other)
+    same_labels = one.fingerprint == other.fingerprint and one.labels == other.labels
+    return same_labels or _identity(one) == _identity(other)

@@ -166,7 +166,10 @@ async def running(
         lock = await _lock(settings, data_dir, cluster, take_over)
         refusal = lock.refusal if lock else lambda: None
         sensors = Sensors(
-            prometheus, cluster=settings.cluster, scrape_interval=settings.scrape_interval
+            prometheus,
+            cluster=settings.cluster,
+            scrape_interval=settings.scrape_interval,
+            now=clock.now,
         )
         senses = Senses(
             Facts(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
+from fleetmedic.kernel.clock import monotonic
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import Cluster, ClusterError, NodeFacts
 from remediator.core.model import OWNER
@@ -91,7 +91,7 @@ class ClusterView:
     A result from before one of the remediator's own operations is never used afterwards.
     """
 
-    def __init__(self, cluster: Cluster, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cluster: Cluster, monotonic: Callable[[], float] = monotonic) -> None:
         self._cluster = cluster
         self._monotonic = monotonic
         self._asking = asyncio.Lock()

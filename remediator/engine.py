@@ -94,6 +94,10 @@ class Engine:
         """Stop the tasks of all targets. The next process checks the effect of announced steps."""
         await self._lanes.close()
 
+    def now(self) -> float:
+        """Return the current time (Unix seconds)."""
+        return self._context.now()
+
     def wake_all(self) -> None:
         """Start a new decision for every open incident now."""
         for incident in self._state.open_incidents():
@@ -303,6 +307,7 @@ class Engine:
                 self._state.incidents[incident.id], playbook
             ),
             one_at_a_time=self.storms.ended_lately,
+            acted=context.senses.cluster_changed,
             watch=self._policy.limits.watch,
         )
         outcome = await context.executor.run(run, tools, resumed=resumed)

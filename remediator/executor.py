@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
 
+from fleetmedic.kernel.clock import monotonic
 from fleetmedic.kernel.registry import Registry
 from remediator.actions.base import Action, Observation, Tools
 from remediator.clusters.base import ClusterError
@@ -47,7 +47,7 @@ class Executor:
         registry: Registry[Action],
         *,
         disruptive_at_once: int,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self._registry = registry
         # A limit per kind, so that hanging reboots do not delay restarts of jobs.
@@ -144,7 +144,7 @@ class Executor:
             log.warning("step_refused", step=step.id, on=str(step.target), error=str(error))
             return error
         finally:
-            tools.senses.cluster_changed()
+            tools.acted()
         return None
 
     def _blind(self, action: Action, error: ClusterError, *, began: bool) -> StepOutcome:

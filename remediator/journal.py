@@ -13,7 +13,6 @@ import queue
 import sqlite3
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from fleetmedic.kernel.clock import monotonic
 from fleetmedic.kernel.errors import UserError
 from remediator.core.events import Event, Kind
 from remediator.core.reasons import Reason
@@ -44,7 +44,7 @@ CREATE INDEX IF NOT EXISTS by_target ON events (target, seq) WHERE target IS NOT
 CREATE INDEX IF NOT EXISTS by_incident ON events (incident, seq) WHERE incident IS NOT NULL;
 """
 _INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_CHECKED = "INSERT OR REPLACE INTO meta VALUES ('checked', ?)"
+_CHECKED = "INSERT OR REPLACE INTO meta VALUES ('checked', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))"
 _SELECT = "SELECT seq, at, incident, target, event, reason, text, data FROM events"
 
 
@@ -67,7 +67,7 @@ class Journal:
         self,
         folder: Path,
         on_durable: Callable[[Event], None],
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self._path = _prepare(folder)
         self._lock = _sole(folder)
@@ -178,7 +178,7 @@ class Journal:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_INSERT, rows)
             if not all(request.events for request in batch):
-                connection.execute(_CHECKED, (f"{time.time():.3f}",))
+                connection.execute(_CHECKED)
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError):
             if connection.in_transaction:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +29,7 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600, 1800, 7200, f
 class RemediatorMetrics:
     """All metrics of one remediator, in their own registry. `now` returns Unix seconds."""
 
-    def __init__(self, journal_state: JournalState, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal_state: JournalState, now: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
         self._reasons: dict[Reason, Any] = {}
         counters: tuple[tuple[str, str, list[str]], ...] = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -97,15 +96,14 @@ class PrometheusClient(Client):
             for stamp, text in (one.value,)
         ]
 
-    async def samples(self, selector: str, *, at: float | None = None) -> list[QuerySample]:
-        """Return the newest sample of each series of a selector, with its scrape time. Raises HttpError.
+    async def samples(self, selector: str, *, at: float) -> list[QuerySample]:
+        """Return the newest sample of each series of a selector at a time (Unix seconds), with its scrape time.
 
         A query alone does not show whether a value is stale, because Prometheus repeats it for five minutes
-        after the last scrape. A sample without a known scrape time is omitted.
+        after the last scrape. A sample without a known scrape time is omitted. Raises HttpError.
         """
-        moment = time.time() if at is None else at
         values, times = await asyncio.gather(
-            self.query(selector, at=moment), self.query(f"timestamp({selector})", at=moment)
+            self.query(selector, at=at), self.query(f"timestamp({selector})", at=at)
         )
         scraped = {_identity(sample): sample.value for sample in times}
         return [

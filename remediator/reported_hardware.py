@@ -5,10 +5,10 @@ It is used to detect storms, and to keep moved jobs off that hardware.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
+from fleetmedic.kernel.clock import monotonic
 from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
 from remediator.core.evidence import AlertStatus
@@ -46,7 +46,7 @@ class ReportedHardware:
         self,
         journal_state: JournalState,
         route: Callable[[Alert], Route],
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self._monotonic = monotonic
         self._state = journal_state
@@ -102,7 +102,8 @@ class ReportedHardware:
         for alert in alerts.active():
             self._add_reported(alert, found)
         for record in self._state.episodes.values():
-            if not record.alert.firing or self._target(record.alert) is None:
+            target = self._target(record.alert) if record.alert.firing else None
+            if target is None or target in found:
                 continue
             standing = alerts.evidence(record.alert, record.received).standing
             if standing in (AlertStatus.ACTIVE, AlertStatus.UNKNOWN):

@@ -5,10 +5,10 @@ A missing fact is unknown; it never counts as zero or healthy.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from fleetmedic.kernel.clock import monotonic
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.alert_evidence import IncidentEvidence, event_time, gather_evidence
 from remediator.alert_states import AlertStates
@@ -77,7 +77,7 @@ class Senses:
 
     def record_watchdog(self) -> None:
         """Record that the Watchdog alert arrived, which shows that the alert path works."""
-        self._watchdog_at = time.monotonic()
+        self._watchdog_at = monotonic()
 
     async def facts(self, incident: Incident, playbook: Playbook, *, fresh: bool = False) -> Facts:
         """Gather the facts for the next decision on an incident. Never raises; a failed query means unknown.
@@ -318,7 +318,7 @@ class Senses:
         others = [ok for name, ok in (up or {}).items() if name != incident.target.node]
         heard = self._watchdog_at
         seen = SensorFacts(
-            watchdog_age=float("inf") if heard is None else time.monotonic() - heard,
+            watchdog_age=float("inf") if heard is None else monotonic() - heard,
             prometheus=up is not None,
             exporters_up=None if up is None else (sum(others) / len(others) if others else 1.0),
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fleetmedic.alerting import instruments
+from fleetmedic.kernel.clock import monotonic
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target
 from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
@@ -58,13 +58,19 @@ class _Exporters:
 class Sensors:
     """Queries Prometheus about nodes, GPUs, jobs and alerts.
 
-    `prometheus` is None if none is configured. Every selector contains the label `cluster`, because
+    `prometheus` is None if none is configured. `now` returns Unix seconds. Every selector contains the label `cluster`, because
     node names can repeat across clusters.
     """
 
     def __init__(
-        self, prometheus: PrometheusClient | None, *, cluster: str, scrape_interval: float
+        self,
+        prometheus: PrometheusClient | None,
+        *,
+        cluster: str,
+        scrape_interval: float,
+        now: Callable[[], float],
     ) -> None:
+        self._now = now
         self._prometheus = prometheus
         self._cluster = cluster
         self._scrape = scrape_interval
@@ -77,8 +83,8 @@ class Sensors:
         succeeded. Returns None if this is unknown. `fresh`: do not use the last result."""
         if self._prometheus is None:
             return None
-        if fresh or time.monotonic() - self._exporters.asked > TTL:
-            self._exporters.asked = time.monotonic()
+        if fresh or monotonic() - self._exporters.asked > TTL:
+            self._exporters.asked = monotonic()
             found, stopped, doubled = await asyncio.gather(
                 self._ask("up" + self._of(job="node")),
                 self._scrapes_stopped(),
@@ -132,7 +138,7 @@ class Sensors:
         if self._prometheus is None:
             return HealthReport(Health.UNKNOWN, "No Prometheus is configured.")
         try:
-            samples = await self._health_samples(self._prometheus, target)
+            samples = await self._health_samples(self._prometheus, target, now)
             frozen = await self._page_is_frozen(self._prometheus, target.name)
         except HttpError as error:
             return HealthReport(Health.UNKNOWN, str(error))
@@ -175,7 +181,7 @@ class Sensors:
             # If Prometheus evaluates our rules, an alert without a rule there is not confirmed.
             return WATCHDOG not in rules
         # An event that is over was firing at some time since its alert began, and not only before.
-        since_start = time.time() - alert.starts_at + FIRED_LATELY
+        since_start = self._now() - alert.starts_at + FIRED_LATELY
         window = min(FIRED_EVER, max(FIRED_LATELY, since_start)) if event else FIRED_LATELY
         chosen = _series_of(alert, alertstate="firing")
         found = await self._ask(f"count(last_over_time(ALERTS{chosen}[{window:.0f}s]))")
@@ -200,8 +206,8 @@ class Sensors:
 
     async def _rule_names(self, prometheus: PrometheusClient) -> frozenset[str] | None:
         """Return the names of the alerts that Prometheus evaluates; None before its first response."""
-        if time.monotonic() - self._rules_asked > (RULES_TTL if self._rules is not None else TTL):
-            self._rules_asked = time.monotonic()
+        if monotonic() - self._rules_asked > (RULES_TTL if self._rules is not None else TTL):
+            self._rules_asked = monotonic()
             try:
                 self._rules = await prometheus.alert_rules()
             except HttpError:
@@ -303,7 +309,7 @@ class Sensors:
         return f"{{cluster={cluster},job_id=~{json.dumps(names)}}}"
 
     async def _health_samples(
-        self, prometheus: PrometheusClient, target: Target
+        self, prometheus: PrometheusClient, target: Target, now: float
     ) -> dict[str, list[QuerySample]]:
         own = {"node": target.name}
         if target.gpu is not None:
@@ -311,7 +317,9 @@ class Sensors:
         names = ["gpu_lost", "gpu_up", *WHERE_KNOWN] + (["up"] if target.gpu is None else [])
         return {
             name: await prometheus.samples(
-                name + (self._of(job="node", node=target.name) if name == "up" else self._of(**own))
+                name
+                + (self._of(job="node", node=target.name) if name == "up" else self._of(**own)),
+                at=now,
             )
             for name in names
         }

@@ -7,7 +7,6 @@ unavailable. It never returns 429, because Alertmanager would not send the alert
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +155,7 @@ class _WebhookEndpoints:
         return PlainTextResponse(f"{text}\n", error.status_code, error.headers)
 
     async def alerts(self, request: Request) -> Response:
-        webhook = read_webhook(await body_of(request), time.time())
+        webhook = read_webhook(await body_of(request), self._context.engine.now())
         self._check_receiver(webhook.receiver)
         self._context.metrics.count_alerts(len(webhook.alerts))
         await self._context.engine.receive(webhook.alerts, "webhook")

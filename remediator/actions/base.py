@@ -25,7 +25,8 @@ class Tools:
     `waited` returns the seconds since the step started. `other_signal` returns whether an alert
     from an instrument other than the incident's has arrived since then. `alert_active` returns
     whether one of the incident's alerts is firing now. `confirm` checks right before the action
-    whether the guards still allow the step. `one_at_a_time` returns whether disruptive steps must
+    whether the guards still allow the step. `acted` is called after each operation of the cluster,
+    whether it failed or not. `one_at_a_time` returns whether disruptive steps must
     run one at a time.
     """
 
@@ -38,6 +39,7 @@ class Tools:
     other_signal: Callable[[], bool] = lambda: False
     alert_active: Callable[[], bool] = lambda: False
     one_at_a_time: Callable[[], bool] = lambda: False
+    acted: Callable[[], None] = lambda: None
     watch: float = 300.0
 
 

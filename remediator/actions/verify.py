@@ -7,9 +7,9 @@ counts neither as healthy nor as unhealthy.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
+from fleetmedic.kernel.clock import monotonic
 from remediator.actions.base import Action, Observation, Tools
 from remediator.core.action import HARDWARE, ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
@@ -98,8 +98,8 @@ class Verify(Action):
 
     def _healthy_for(self, step: Step, tools: Tools, said: str, also: str = "") -> Observation:
         """Return the observation of healthy metrics: passed when they stayed healthy for `watch` seconds."""
-        since = self._healthy_since.setdefault(step.op_id, time.monotonic())
-        if time.monotonic() - since < tools.watch:
+        since = self._healthy_since.setdefault(step.op_id, monotonic())
+        if monotonic() - since < tools.watch:
             text = f"{said} They must stay healthy for {tools.watch:g} s."
             return Observation(False, text, ok=False)
         del self._healthy_since[step.op_id]

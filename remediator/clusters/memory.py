@@ -159,7 +159,10 @@ class MemoryCluster(Cluster):
     # the interface
 
     async def list_nodes(self) -> tuple[NodeFacts, ...]:
-        return tuple(self._node_facts(name) for name in sorted(self._nodes))
+        holders = {
+            (job.node, gpu): job_id for job_id, job in self._jobs.items() for gpu in job.gpus
+        }
+        return tuple(self._node_facts(name, holders) for name in sorted(self._nodes))
 
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
         self._need_quarantine(target)
@@ -365,16 +368,10 @@ class MemoryCluster(Cluster):
             if not (gpu.quarantine or excluded or index in held):
                 yield index
 
-    def _node_facts(self, name: str) -> NodeFacts:
+    def _node_facts(self, name: str, holders: dict[tuple[str | None, int], str]) -> NodeFacts:
         node = self._nodes[name]
-        holder = {
-            gpu: job_id
-            for job_id, job in self._jobs.items()
-            if job.node == name
-            for gpu in job.gpus
-        }
         gpus = tuple(
-            GpuFacts(index, gpu.uuid, gpu.quarantine, holder.get(index))
+            GpuFacts(index, gpu.uuid, gpu.quarantine, holders.get((name, index)))
             for index, gpu in enumerate(node.gpus)
         )
         return NodeFacts(name, node.alive, gpus, node.quarantine, node.pool)

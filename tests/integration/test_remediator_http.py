@@ -130,7 +130,7 @@ def listed(url: str, holds: Callable[[list[ListedAlert]], bool], *others: str) -
 
 def test_samples_carry_their_own_scrape_time_and_queries_their_evaluation(prometheus: str) -> None:
     deadline = time.monotonic() + DEADLINE
-    while not (found := ask(prometheus, lambda p: p.samples("up"))):
+    while not (found := ask(prometheus, lambda p: p.samples("up", at=time.time()))):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     (sample,) = found

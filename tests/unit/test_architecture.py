@@ -231,3 +231,17 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         imports = {one: found for one, found in imports.items() if one not in leaves}
     # what is left lies on a circle, or imports something that does
     assert sorted(imports) == []
+
+
+# Modules that run beside the engine, at the edge of the machine or of a person's terminal.
+REAL_TIME = r"remediator/(app|cli|clocks|installation)\.py|remediator/(console|dashboards|channels|discovery|clusters)/.*"
+
+
+def test_the_engine_reads_no_clock_of_its_own() -> None:
+    """Its times are arguments, or the time of the event loop, so that a test can run days in seconds."""
+    readers = [
+        _name(path)
+        for path in _python("remediator")
+        if "time" in _imports(path) and not re.fullmatch(REAL_TIME, _name(path))
+    ]
+    assert readers == []

@@ -1,18 +1,22 @@
-"""Time is an argument: a stepped clock stands still until it is told to move."""
+"""The monotonic time of an event loop, which a test may replace."""
 
 from __future__ import annotations
 
-import time
+import asyncio
 
-from fleetmedic.kernel.clock import SteppedClock, SystemClock
+import pytest
 
-
-def test_a_stepped_clock_moves_only_when_told() -> None:
-    clock = SteppedClock(100.0)
-    assert clock.now() == clock.now() == 100.0
-    clock.step(2.5)
-    assert clock.now() == 102.5
+from fleetmedic.kernel.clock import monotonic
 
 
-def test_the_system_clock_is_unix_time() -> None:
-    assert abs(SystemClock().now() - time.time()) < 5
+def test_it_is_the_time_of_the_running_loop() -> None:
+    async def story() -> tuple[float, float]:
+        asyncio.get_running_loop().time = lambda: 5.0  # type: ignore[method-assign]
+        return monotonic(), asyncio.get_running_loop().time()
+
+    assert asyncio.run(story()) == (5.0, 5.0)
+
+
+def test_without_a_loop_there_is_no_time() -> None:
+    with pytest.raises(RuntimeError):
+        monotonic()

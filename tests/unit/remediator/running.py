@@ -112,7 +112,7 @@ class SaidSensors(Sensors):
     """Sensors without Prometheus: the health of hardware and the demand are what a test says."""
 
     def __init__(self, state: Health = Health.HEALTHY, waiting: float = 0.0) -> None:
-        super().__init__(None, cluster="memory", scrape_interval=5.0)
+        super().__init__(None, cluster="memory", scrape_interval=5.0, now=time.time)
         self.state, self.demand = state, waiting
 
     async def health(
@@ -144,7 +144,7 @@ def senses_of(
     sensors: Sensors | None = None,
 ) -> Senses:
     """The facts of a cluster without Prometheus, or with what `sensors` says."""
-    sensors = sensors or Sensors(None, cluster="memory", scrape_interval=5.0)
+    sensors = sensors or Sensors(None, cluster="memory", scrape_interval=5.0, now=time.time)
     sources = FactSources(
         cluster,
         sensors,

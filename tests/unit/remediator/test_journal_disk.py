@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,7 @@ def test_a_check_writes_durably_and_is_no_event(tmp_path, connections, monkeypat
     asyncio.run(work())
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         found = dict(connection.execute("SELECT key, value FROM meta"))
-    assert float(found["checked"]) > NOW
+    assert datetime.fromisoformat(found["checked"]).timestamp() > NOW
     assert found["schema"] == "1"
     assert len(passed) == 1, "a check adds no crash point"
 

@@ -74,7 +74,7 @@ def _node(name: str, owner: str | None, *gpus: str | None) -> NodeFacts:
 
 def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest_counts() -> None:
     journal_state = JournalState()
-    metrics = RemediatorMetrics(journal_state)
+    metrics = RemediatorMetrics(journal_state, lambda: NOW)
     assert f"{NAME}{{" not in metrics.render().decode()
     _announce(
         journal_state, "node1/3", "reboot_node", NOW
@@ -87,7 +87,7 @@ def test_a_reboot_is_told_with_its_node_from_when_it_is_announced_and_the_latest
 
 
 def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_increase() -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     metrics.initialize(["notify"], ["chat"], ["gpu-lost"])
     zeros = [line for line in metrics.render().decode().splitlines() if line.endswith(" 0.0")]
     for series in (
@@ -109,7 +109,7 @@ def test_what_may_fail_is_counted_from_zero_so_that_the_first_failure_is_an_incr
 def test_a_host_list_is_told_of_when_there_is_one_and_no_count_is_told_before_it_is_known(
     tmp_path,
 ) -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     assert "discovery" not in metrics.render().decode()
     hosts = tmp_path / "hosts.yml"
     discovery = Discovery(hosts, None, "main", lambda: NOW)
@@ -180,7 +180,7 @@ def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_af
 
 
 def test_what_is_out_is_withheld_while_the_cluster_is_unknown() -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     assert _out(metrics) == {}
     metrics.set_nodes((_node("a", None, None),))
     assert _out(metrics) == {("gpu", "fleetmedic"): 0, ("node", "fleetmedic"): 0}
@@ -189,7 +189,7 @@ def test_what_is_out_is_withheld_while_the_cluster_is_unknown() -> None:
 
 
 def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it() -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     metrics.set_nodes(
         (
             _node("a", "fleetmedic", "fleetmedic", None, "alice"),
@@ -206,7 +206,7 @@ def test_a_gpu_of_a_node_that_is_out_counts_only_if_another_owner_quarantined_it
 
 
 def test_the_owners_with_most_out_are_named_and_the_rest_are_counted_together() -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     nodes = [_node(f"n{i}", None, *[f"owner{i:02}"] * (i + 1)) for i in range(25)]
     metrics.set_nodes(tuple(nodes))
     out = _out(metrics)
@@ -225,7 +225,7 @@ def test_the_owners_with_most_out_are_named_and_the_rest_are_counted_together() 
 def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is_called(
     found: list[tuple[str | None, list[str | None]]],
 ) -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     metrics.set_nodes(tuple(_node(f"n{i}", owner, *gpus) for i, (owner, gpus) in enumerate(found)))
     out = _out(metrics)
     nodes = sum(owner is not None for owner, _ in found)
@@ -239,7 +239,7 @@ def test_every_quarantine_counts_once_under_a_bounded_name_whatever_its_owner_is
 
 
 def test_an_owner_that_cannot_be_written_does_not_hide_the_page() -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     metrics.set_nodes((_node("a", "x\ud800", None), _node("b", "", None)))
     assert _out(metrics)["node", "x?"] == 1
     assert _out(metrics)["node", "unknown"] == 1
@@ -247,7 +247,7 @@ def test_an_owner_that_cannot_be_written_does_not_hide_the_page() -> None:
 
 def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -> None:
     journal_state = JournalState()
-    metrics = RemediatorMetrics(journal_state)
+    metrics = RemediatorMetrics(journal_state, lambda: NOW)
     assert _value(metrics, "remediator_storms") == 0
     assert "remediator_storm{" not in metrics.render().decode()
     journal_state.storms["train"] = Storm(NOW, "half of the pool")
@@ -258,7 +258,7 @@ def test_a_storm_is_told_with_its_pool_while_it_is_on_and_as_over_afterwards() -
 
 
 def test_a_failure_in_a_lane_is_an_increase_from_zero() -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     assert _value(metrics, "remediator_lane_failures_total") == 0
     metrics.count_internal_error()
     assert _value(metrics, "remediator_lane_failures_total") == 1
@@ -275,7 +275,7 @@ def test_a_failure_in_a_lane_is_an_increase_from_zero() -> None:
 def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
     method: str, series: str, values: tuple[float, float]
 ) -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     assert series not in metrics.render().decode()
     said = [values[0]]
     getattr(metrics, method)(lambda: said[0])
@@ -285,7 +285,7 @@ def test_what_a_callable_says_is_absent_without_it_and_read_at_each_scrape(
 
 
 def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     metrics.initialize(["notify"], ["chat"], ["gpu-lost"])
     metrics.export_target_list(Discovery(tmp_path / "hosts.yml", None, "main", lambda: NOW))
     metrics.export_lock(lambda: True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -50,13 +48,13 @@ class Answers:
             raise HttpError(self.error or "no answer")
         return next((found for start, found in self.by.items() if expr.startswith(start)), [])
 
-    async def samples(self, selector: str) -> list[QuerySample]:
+    async def samples(self, selector: str, *, at: float) -> list[QuerySample]:
         return await self.query(selector)
 
 
 def sensors(answers: Answers | None, cluster: str = "a") -> Sensors:
     client = cast(PrometheusClient, answers) if answers else None
-    return Sensors(client, cluster=cluster, scrape_interval=5.0)
+    return Sensors(client, cluster=cluster, scrape_interval=5.0, now=lambda: NOW)
 
 
 def run(asked: Coroutine[Any, Any, T]) -> T:
@@ -80,9 +78,7 @@ def test_samples_of_a_prometheus_that_was_suspended_are_no_answer() -> None:
 
 def test_exporters_are_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(
-        "remediator.sensors.time", SimpleNamespace(monotonic=lambda: now, time=lambda: NOW)
-    )
+    monkeypatch.setattr("remediator.sensors.monotonic", lambda: now)
     answers = Answers({"up": [sample(1, node="node1")]})
     one = sensors(answers)
     run(one.exporters_up())
@@ -258,7 +254,8 @@ def test_an_alert_that_its_own_prometheus_does_not_fire_is_contradicted() -> Non
     chosen = 'alertname="GpuLost",alertstate="firing",node="node1",gpu="3"'
     chosen += ',instance="",job=""'  # what was scraped under that name has both
     assert answers.asked[1:] == [f"count(last_over_time(ALERTS{{{chosen}}}[60s]))"]
-    run(sensors(answers).fires(alert("GpuXidFatalHardware"), event=True))
+    old = replace(alert("GpuXidFatalHardware"), starts_at=NOW - 1e6)
+    run(sensors(answers).fires(old, event=True))
     assert answers.asked[-1].endswith("[21600s]))")
 
 
@@ -271,9 +268,7 @@ def test_an_alert_that_fires_or_of_another_ruler_is_not_contradicted() -> None:
 
 def test_the_rules_are_asked_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(
-        "remediator.sensors.time", SimpleNamespace(monotonic=lambda: now, time=lambda: NOW)
-    )
+    monkeypatch.setattr("remediator.sensors.monotonic", lambda: now)
     answers = Answers()
     one = sensors(answers)
     assert run(one.fires(alert(), event=False)) is False
@@ -298,9 +293,7 @@ def test_what_prometheus_evaluated_holds_while_it_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(
-        "remediator.sensors.time", SimpleNamespace(monotonic=lambda: now, time=lambda: NOW)
-    )
+    monkeypatch.setattr("remediator.sensors.monotonic", lambda: now)
     answers = Answers({"count(": [sample(1)]})
     one = sensors(answers)
     assert run(one.fires(alert("TheirOwn"), event=False)) is True
@@ -355,7 +348,7 @@ def test_where_our_rules_are_evaluated_an_alert_that_no_rule_makes_is_not_confir
 
 
 def test_an_event_is_confirmed_by_what_fired_since_its_alert_began_and_not_before() -> None:
-    now = time.time()
+    now = NOW
     answers = Answers(rules=frozenset({"GpuEccUncorrectable", "Watchdog"}))
     for age, window in ((10, "70"), (600, "660"), (1e6, "21600")):
         answers.asked.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -135,8 +134,7 @@ class Watch:
 
 def test_hardware_in_use_is_not_tested_and_healthy_only_after_a_while(monkeypatch) -> None:
     now = 100.0
-    clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr("remediator.actions.verify.time", clock)
+    monkeypatch.setattr("remediator.actions.verify.monotonic", lambda: now)
     watch = Watch(watch=300.0)
     assert (watch.look().over, watch.look().passed) == (False, None)
     now = 399.9
@@ -153,8 +151,7 @@ def test_hardware_in_use_is_not_tested_and_healthy_only_after_a_while(monkeypatc
 )
 def test_what_is_not_healthy_or_still_named_begins_the_while_again(monkeypatch, doubt) -> None:
     now = 100.0
-    clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr("remediator.actions.verify.time", clock)
+    monkeypatch.setattr("remediator.actions.verify.monotonic", lambda: now)
     watch = Watch(watch=300.0)
     watch.look()
     for name, value in doubt.items():

@@ -80,7 +80,9 @@ def served(url: str | None) -> Iterator[TestClient]:
     )
     # Only the credentials of the context are used.
     edge = _WebhookEndpoints(
-        SimpleNamespace(access=Access("t" * 16), metrics=RemediatorMetrics(JournalState()))
+        SimpleNamespace(
+            access=Access("t" * 16), metrics=RemediatorMetrics(JournalState(), lambda: 0.0)
+        )
     )  # type: ignore[arg-type]
     app = Starlette(routes=[GuardedRoute(one, edge.guarded(one)) for one in pictures.endpoints()])
     secured = SecurityHeaders(app)
