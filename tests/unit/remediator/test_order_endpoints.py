@@ -43,6 +43,13 @@ def cluster() -> MemoryCluster:
 
 
 @pytest.fixture
+def kept(cluster: MemoryCluster) -> MemoryCluster:
+    """The cluster with our quarantine of the GPU. Named before `client`, it is there from the start."""
+    asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
+    return cluster
+
+
+@pytest.fixture
 def client(served, cluster) -> Iterator[TestClient]:
     with served(cluster, "repair") as found:
         yield found
@@ -141,18 +148,16 @@ def test_an_escalated_incident_is_retried_and_another_is_not(client, cluster) ->
     assert (refused.status_code, refused.text.count("\n")) == (409, 1)
 
 
-def test_a_release_ends_the_incident_that_holds_the_target(client, cluster) -> None:
-    asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
+def test_a_release_ends_the_incident_that_holds_the_target(kept, client) -> None:
     escalated(client)
     assert client.post(RELEASE, json=WHO | {"target": "node1/3"}, headers=HEAD).status_code == 200
     deadline = time.monotonic() + 10
     while incident(client)["state"] != "OVERRIDDEN":
         assert time.monotonic() < deadline, incident(client)
-    assert asyncio.run(cluster.quarantined(GPU)) is None
+    assert asyncio.run(kept.quarantined(GPU)) is None
 
 
-def test_a_request_is_shown_approved_once_and_then_gone(client, cluster) -> None:
-    asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
+def test_a_request_is_shown_approved_once_and_then_gone(kept, client) -> None:
     client.post("/api/v1/pause", json={"by": "bob", "reason": "x"}, headers=HEAD)
     until = time.time() + 600
     awaiting(client, until)
@@ -181,7 +186,7 @@ def test_a_request_is_shown_approved_once_and_then_gone(client, cluster) -> None
         assert "inc-1 is ESCALATED and waits for no approval" in late.text
 
 
-def test_an_expired_request_is_not_approved(client) -> None:
+def test_an_expired_request_is_not_approved(kept, client) -> None:
     client.post("/api/v1/pause", json={"by": "bob", "reason": "x"}, headers=HEAD)
     awaiting(client, 5.0)
     answer = client.post(APPROVE, json=WHO, headers=HEAD)
