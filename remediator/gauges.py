@@ -40,6 +40,7 @@ HOLDS = (
     Reason.IDENTITY,
     Reason.STORM,
     Reason.JOBS_STALLED,
+    Reason.CAUSE_UNKNOWN,
     Reason.CLOCK_JUMP,
     Reason.OTHER_INSTALLATION,
     Reason.PINNED,

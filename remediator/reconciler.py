@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.labels import WATCHDOG, Target
 from remediator.alert_states import AlertStates
 from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.clusters.base import ClusterError
@@ -92,7 +92,7 @@ class Reconciler:
         firing = sum(
             1
             for record in self._from.journal_state.episodes.values()
-            if record.alert.firing and record.alert.name != "Watchdog"
+            if record.alert.firing and record.alert.name != WATCHDOG
         )
         incidents = len(self._from.journal_state.open_incidents())
         if firing or incidents:

@@ -100,8 +100,9 @@ class DetectorPipeline:
         return [self._log_run(item) if item.changed or not item.ok else item for item in outcomes]
 
     def _run_detector(self, detector: Detector, history: History) -> DetectorRun:
-        budget = self._settings.false_alerts_per_day.of(detector.name)
+        budgets = self._settings.false_alerts_per_day
         try:
+            budget = budgets.get(detector.name, detector.budget_per_day)
             model = detector.fit(history, FitParameters(self._timing, budget))
             if isinstance(model, Refusal):
                 return DetectorRun(detector.name, not model.failure, False, model.reason)

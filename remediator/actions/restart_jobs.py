@@ -63,10 +63,13 @@ async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]
     These are the target and the hardware that other alerts report as unhealthy. A job that the
     cluster has already moved off the target stays where it runs, even if an alert names other
     hardware that the job uses. For an incident about the job itself, the job's own GPUs are not
-    excluded, because they are not suspected.
+    excluded, because they are not suspected. If the job fails repeatedly, the step names the nodes on
+    which it failed, and other hardware comes from the alerts that are active now.
     """
     if step.target.kind is TargetKind.JOB:
-        return step.also
+        ends = tools.playbook.jobs is not None and tools.playbook.jobs.then is not None
+        now = sorted(tools.senses.reported_now) if ends else ()
+        return tuple(dict.fromkeys((*step.also, *now)))
     job = await tools.cluster.job(job_id) if step.also else None
     moved = job is not None and job.running and _left(step.target, job.places())
     return (step.target,) if moved else (step.target, *step.also)

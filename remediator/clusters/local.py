@@ -32,12 +32,14 @@ from remediator.clusters.base import (
     GpuFacts,
     InstanceLock,
     JobFacts,
+    JobFailure,
     NodeFacts,
     ProbeResult,
     QuarantineConflict,
     QuarantineFacts,
     Unsupported,
     WorkloadFacts,
+    implemented,
 )
 from remediator.clusters.burnin import burn_in
 
@@ -79,7 +81,9 @@ class LocalClusterAdapter(Cluster):
         self._burn_in = parse_duration(settings.burn_in)
         given = Path(settings.hardware_dir) if settings.hardware_dir else None
         self._hardware = Hardware(given) if given is not None and given.is_dir() else None
-        self.capabilities = frozenset(Capability) - (frozenset() if self._hardware else _HARDWARE)
+        self.capabilities = implemented(LocalClusterAdapter) - (
+            frozenset() if self._hardware else _HARDWARE
+        )
         self._client: embedded.LocalCluster | None = None
         self._opening = threading.Lock()
 
@@ -133,6 +137,9 @@ class LocalClusterAdapter(Cluster):
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
         await self._order(lambda c: c.fail(job_id, op_id=op_id, reason=reason))
+
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        return op_id in (await self._ask(lambda c: c.job(job_id))).failed_by
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         hardware = self._need_hardware("reset a GPU")
@@ -296,6 +303,7 @@ def _job(view: model.JobView, holdings: _Holdings) -> JobFacts:
         attempts=view.attempts,
         restarts=view.restarts,
         reason=view.text,
+        failure=JobFailure(*view.failure) if view.failure else None,
     )
 
 

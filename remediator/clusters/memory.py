@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 
@@ -24,14 +24,21 @@ from remediator.clusters.base import (
     GpuFacts,
     InstanceLock,
     JobFacts,
+    JobFailure,
     NodeFacts,
     ProbeResult,
     QuarantineConflict,
     QuarantineFacts,
     WorkloadFacts,
+    implemented,
 )
-
-HealsBy = Literal["reset", "reboot", "none"]
+from remediator.clusters.memory_state import (
+    HealsBy,
+    MemoryGpu,
+    MemoryJob,
+    MemoryNode,
+    MemoryWorkload,
+)
 
 
 class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,44 +57,11 @@ class ExecutedOperation:
     op_id: str
 
 
-@dataclass(slots=True)
-class _Gpu:
-    uuid: str
-    quarantine: QuarantineFacts | None = None
-    sick: bool = False
-    heals_by: HealsBy = "reset"
-
-
-@dataclass(slots=True)
-class _Node:
-    gpus: list[_Gpu]
-    pool: str
-    quarantine: QuarantineFacts | None = None
-    alive: bool = True
-
-
-@dataclass(slots=True)
-class _Job:
-    wanted: int
-    state: str = "PENDING"
-    node: str | None = None
-    gpus: tuple[int, ...] = ()
-    restarts: int = 0
-    reason: str = ""
-    exclude: frozenset[Target] = frozenset()
-
-
-@dataclass(slots=True)
-class _Workload:
-    replicas: int
-    minimum: int
-    maximum: int
-
-
 class MemoryCluster(Cluster):
     """A cluster in memory with `nodes` nodes named node1, node2 ..., each with `gpus` GPUs.
 
-    An operation that is not in `capabilities` raises Unsupported.
+    `capabilities` are by default those that this class implements. An operation that is not in
+    `capabilities` raises Unsupported.
     """
 
     def __init__(
@@ -97,18 +71,20 @@ class MemoryCluster(Cluster):
         nodes: int = 4,
         gpus: int = 8,
         pool: str = "default",
-        capabilities: frozenset[Capability] = frozenset(Capability),
+        capabilities: frozenset[Capability] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.capabilities = capabilities
+        self.capabilities = implemented(MemoryCluster) if capabilities is None else capabilities
         self._clock = clock
         self._nodes = {
-            f"node{number}": _Node([_Gpu(f"GPU-{number}-{index}") for index in range(gpus)], pool)
+            f"node{number}": MemoryNode(
+                [MemoryGpu(f"GPU-{number}-{index}") for index in range(gpus)], pool
+            )
             for number in range(1, nodes + 1)
         }
-        self._jobs: dict[str, _Job] = {}
-        self._workloads: dict[str, _Workload] = {}
+        self._jobs: dict[str, MemoryJob] = {}
+        self._workloads: dict[str, MemoryWorkload] = {}
         self._effects: list[ExecutedOperation] = []
         self._taken: dict[str, str] = {}
         self._lock: Lock | None = None
@@ -128,7 +104,7 @@ class MemoryCluster(Cluster):
 
     def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
         """Add a job, which waits if no GPU is free. With `on`, it starts on this GPU even if others use it."""
-        job = self._jobs[job_id] = _Job(wanted=gpus)
+        job = self._jobs[job_id] = MemoryJob(wanted=gpus)
         if on is not None and on.gpu is not None:
             job.node, job.gpus, job.state = on.name, (on.gpu,), "RUNNING"
         self._place_waiting()
@@ -136,6 +112,18 @@ class MemoryCluster(Cluster):
     def finish(self, job_id: str) -> None:
         """Mark a job of the fake cluster as completed."""
         self._end(self._jobs[job_id], "COMPLETED", "")
+
+    def crash(self, job_id: str, text: str = "the command exited with 1") -> None:
+        """Let the command of a running job fail by itself. The job waits on its GPUs for `retry`."""
+        job = self._jobs[job_id]
+        job.failure = JobFailure(self._clock(), job.node, text)
+        job.state, job.reason, job.attempts = "RETRYING", text, job.attempts + 1
+
+    def retry(self, job_id: str) -> None:
+        """Start a job that has crashed again, on the same GPUs."""
+        job = self._jobs[job_id]
+        if job.state == "RETRYING":
+            job.state, job.reason, job.restarts = "RUNNING", "", job.restarts + 1
 
     def make_unhealthy(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
         """Make a GPU, or all GPUs of a node, fail tests until the repair `heals_by`."""
@@ -154,7 +142,7 @@ class MemoryCluster(Cluster):
 
     def add_workload(self, name: str, *, replicas: int, minimum: int, maximum: int) -> None:
         """Add a workload that can be scaled."""
-        self._workloads[name] = _Workload(replicas, minimum, maximum)
+        self._workloads[name] = MemoryWorkload(replicas, minimum, maximum)
 
     # the interface
 
@@ -218,7 +206,7 @@ class MemoryCluster(Cluster):
             return
         job = self._jobs[job_id]
         job.state, job.node, job.gpus, job.exclude = "MOVING", None, (), away
-        job.restarts += 1
+        job.restarts, job.failure = job.restarts + 1, None
         self._did("restart", job_id, op_id)
         self._place_waiting()
 
@@ -232,7 +220,13 @@ class MemoryCluster(Cluster):
         facts = self._job_facts(job_id)
         if self._take(op_id, "fail", job_id) and not facts.finished:
             self._end(self._jobs[job_id], "FAILED", reason)
+            self._jobs[job_id].failed_by = op_id
             self._did("fail", job_id, op_id)
+
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        self._need(Capability.FAIL, "report whether a job was failed")
+        self._job_facts(job_id)
+        return self._jobs[job_id].failed_by == op_id
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         self._need(Capability.GPU_RESET, "reset a GPU")
@@ -313,7 +307,7 @@ class MemoryCluster(Cluster):
     def _did(self, verb: str, subject: str, op_id: str) -> None:
         self._effects.append(ExecutedOperation(verb, subject, op_id))
 
-    def _thing(self, target: Target) -> _Node | _Gpu:
+    def _thing(self, target: Target) -> MemoryNode | MemoryGpu:
         node = self._nodes.get(target.name) if target.node else None
         if node is None:
             raise ClusterError(f"{target} not found in cluster {self.name!r}.")
@@ -323,9 +317,9 @@ class MemoryCluster(Cluster):
             raise ClusterError(f"{target} not found: {target.name} has {len(node.gpus)} GPUs.")
         return node.gpus[target.gpu]
 
-    def _gpus(self, target: Target) -> list[_Gpu]:
+    def _gpus(self, target: Target) -> list[MemoryGpu]:
         found = self._thing(target)
-        return found.gpus if isinstance(found, _Node) else [found]
+        return found.gpus if isinstance(found, MemoryNode) else [found]
 
     async def _repair(self, target: Target, how: HealsBy, op_id: str) -> None:
         wanted = TargetKind.GPU if how == "reset" else TargetKind.NODE
@@ -345,7 +339,7 @@ class MemoryCluster(Cluster):
                 gpu.sick = False
         self._did(how, str(target), op_id)
 
-    def _end(self, job: _Job, state: str, reason: str) -> None:
+    def _end(self, job: MemoryJob, state: str, reason: str) -> None:
         job.state, job.reason, job.node, job.gpus = state, reason, None, ()
         self._place_waiting()
 
@@ -380,16 +374,7 @@ class MemoryCluster(Cluster):
         job = self._jobs.get(job_id)
         if job is None:
             raise ClusterError(f"job {job_id!r} not found in cluster {self.name!r}.")
-        return JobFacts(
-            job_id=job_id,
-            state=job.state,
-            node=job.node,
-            gpus=job.gpus,
-            running=job.state == "RUNNING",
-            finished=job.state in ("COMPLETED", "FAILED"),
-            restarts=job.restarts,
-            reason=job.reason,
-        )
+        return job.facts(job_id)
 
 
 def _require_owner(target: Target, held: QuarantineFacts | None, owner: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from fleetmedic.alerting import instruments, stages
+from fleetmedic.alerting import instruments, reports, stages
 from fleetmedic.kernel.labels import GPU, UUID, Target
 from remediator.core.action import Effect
 from remediator.core.model import Alert, Episode, Incident, IncidentState, Level, Step
@@ -279,7 +279,8 @@ def step_of(data: Mapping[str, Any]) -> Step:
 def episode_of(alert: Alert, now: float) -> Episode:
     """Return the episode of an alert. A start time in the future is replaced by `now`."""
     start = min(alert.starts_at, now)
-    labels = (alert.labels.get(name, "") for name in (GPU, UUID, instruments.LABEL, stages.LABEL))
+    kept = (GPU, UUID, instruments.LABEL, stages.LABEL, reports.LABEL)
+    labels = (alert.labels.get(name, "") for name in kept)
     return Episode(alert.key, alert.fingerprint, start, alert.starts_text, alert.name, *labels)
 
 

@@ -163,6 +163,11 @@ def no_shared_stall(stops: Stops) -> Verdict:
     return _everywhere(Reason.JOBS_STALLED, stops.stalls) if stops.stalls else ALLOWED
 
 
+def cause_certain(doubt: str) -> Verdict:
+    """Hold the failing of a job while something other than the job may cause its failures."""
+    return _hold(Reason.CAUSE_UNKNOWN, doubt) if doubt else ALLOWED
+
+
 def not_pinned(stops: Stops) -> Verdict:
     """Hold a quarantine for some time after an operator returned the target to service."""
     if not stops.pinned:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fleetmedic.alerting import stages
+from fleetmedic.alerting import reports, stages
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core.action import ActionSpec, Effect
 from remediator.core.action import Level as Level  # the model's users need it
@@ -84,6 +85,11 @@ class Alert:
         return self.labels.get(stages.LABEL, "")
 
     @property
+    def report(self) -> AlertReport:
+        """Return what the alert reports: a condition, a loss or an event."""
+        return reports.declared(self.name, self.labels.get(reports.LABEL, ""))
+
+    @property
     def key(self) -> str:
         """Return the key of this firing period of the alert: cluster, fingerprint and start time in
         milliseconds."""
@@ -97,7 +103,7 @@ class Episode:
     """One firing period of one alert, as stored in an incident.
 
     `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu`,
-    `uuid`, `instrument` and `stage` are labels of the alert, or empty.
+    `uuid`, `instrument`, `stage` and `reports` are labels of the alert, or empty.
     """
 
     key: str
@@ -109,6 +115,12 @@ class Episode:
     uuid: str = ""
     instrument: str = ""
     stage: str = ""
+    reports: str = ""
+
+    @property
+    def report(self) -> AlertReport:
+        """Return what the alert reports: a condition, a loss or an event."""
+        return reports.declared(self.alertname, self.reports)
 
     @property
     def may_act(self) -> bool:
@@ -135,7 +147,9 @@ class Rung:
 class JobsPlan:
     """The part of a playbook about jobs on the target: whether to signal and restart them, and the limits.
 
-    Times are in seconds. `grace` is the maximum wait for a checkpoint.
+    Times are in seconds. `grace` is the maximum wait for a checkpoint. `then`: the job itself fails
+    repeatedly, and after `max_attempts` restarts in `window` this action ends it; None in a playbook
+    that does not end jobs.
     """
 
     signal: bool
@@ -144,6 +158,7 @@ class JobsPlan:
     deadline: float
     max_attempts: int
     window: float
+    then: ActionSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,8 @@ def outline(
         chosen.append(actions.of(Effect.MOVES_JOBS))
     if playbook.notify:
         chosen.append(actions.of(Effect.NOTIFIES))
+    if playbook.jobs and playbook.jobs.then:
+        chosen.append(playbook.jobs.then)
     chosen += [rung.action for rung in playbook.ladder]
     steps = [(action, action.level) for action in chosen]
     if playbook.ladder:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     NO_TARGET = "no_target"
     OTHER_CLUSTER = "other_cluster"
     STAGE = "stage"
+    APPLICATION_ERROR = "application_error"
     DEAD_MAN_SIGNAL = "dead_man_signal"
     SPENT = "spent"
     SILENCED = "silenced"
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     IDENTITY = "identity"
     STORM = "storm"
     JOBS_STALLED = "jobs_stalled"
+    CAUSE_UNKNOWN = "cause_unknown"
     CLOCK_JUMP = "clock_jump"
     OTHER_INSTALLATION = "other_installation"
     PINNED = "pinned"
@@ -81,6 +83,7 @@ class Reason(StrEnum):
     UNVERIFIABLE = "unverifiable"
     EFFECT_UNKNOWN = "effect_unknown"
     JOB_STUCK = "job_stuck"
+    JOB_FAILED = "job_failed"
     QUARANTINE_FAILED = "quarantine_failed"
     RELEASE_FAILED = "release_failed"
     RELEASED_BY_OTHERS = "released_by_others"
@@ -102,6 +105,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.NO_TARGET: "The alert's labels identify no valid target.",
     Reason.OTHER_CLUSTER: "The alert's label `cluster` is missing, or differs from `cluster.name` in remediator.yml.",
     Reason.STAGE: "The alert's label `stage` allows notifications only: the remediator takes no other action.",
+    Reason.APPLICATION_ERROR: "The alert reports an application error, and the hardware is healthy: the remediator does not quarantine it.",
     Reason.SILENCED: "The alert is silenced in Alertmanager.",
     Reason.INHIBITED: "Another alert inhibits this one in Alertmanager.",
     Reason.MUTED: "An active maintenance window covers the alert.",
@@ -130,6 +134,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.IDENTITY: "The alert and the cluster's inventory refer to different hardware.",
     Reason.STORM: "Too much of the pool is reported unhealthy at the same time: disruptive steps are blocked.",
     Reason.JOBS_STALLED: "Several training jobs are stalled at the same time, which suggests a shared cause: no stalled job is restarted.",
+    Reason.CAUSE_UNKNOWN: "It is unknown whether the job itself causes its failures, so the remediator does not fail the job.",
     Reason.CLOCK_JUMP: "The wall clock jumped: disruptive steps are blocked for ten minutes.",
     Reason.OTHER_INSTALLATION: "This remediator does not hold the cluster's lock, so it takes no action.",
     Reason.PINNED: "An operator recently returned the target to service: the remediator will not quarantine it again for now.",
@@ -164,6 +169,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.UNVERIFIABLE: "No test could show whether the target is healthy: manual intervention is required.",
     Reason.EFFECT_UNKNOWN: "It is unknown whether a disruptive step took effect: manual intervention is required.",
     Reason.JOB_STUCK: "A job could not be moved off the target: manual intervention is required.",
+    Reason.JOB_FAILED: "The job keeps failing on different nodes, after as many restarts as the playbook allows: the remediator fails the job.",
     Reason.QUARANTINE_FAILED: "The target could not be quarantined, and the remediator took no further action: manual intervention is required.",
     Reason.RELEASE_FAILED: "The target is healthy, but its quarantine could not be released: manual intervention is required.",
     Reason.RELEASED_BY_OTHERS: "Another user or program released the quarantine; manual changes take precedence.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.core import step_guards
+from remediator.core import job_failures, step_guards
 from remediator.core.action import ActionSpec, Effect
 from remediator.core.decision import Case, Rehearse
 from remediator.core.reasons import Reason
@@ -41,7 +41,11 @@ def _waits(case: Case, action: ActionSpec) -> str:
     """Return the reason why a disruptive step would be held now; empty if the step would start."""
     if action.effect is Effect.REPAIRS:
         return step_guards.disruptive_step(case).text
+    if action.effect is Effect.FAILS_JOBS:
+        return job_failures.below_limit(case) or job_failures.doubt(case)
     if action.effect is Effect.MOVES_JOBS:
+        if text := job_failures.no_trouble(case):
+            return text
         running = any(job.running for job in case.facts.jobs)
         verdict = (
             step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)

@@ -33,7 +33,8 @@ def decide_jobs_moved(case: Case) -> Decision:
     """Return the next decision in state JOBS_MOVED: notify people, then start the first repair, or
     end without one."""
     if case.incident.target.kind is TargetKind.JOB:
-        return notify_once(case, "closed") or Move(
+        failed = case.incident.reason is Reason.JOB_FAILED
+        return notify_once(case, "job_failed" if failed else "closed") or Move(
             IncidentState.CLOSED, case.incident.reason, case.incident.text
         )
     if notification := notify_once(case, "opened"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fleetmedic.kernel.labels import TargetKind
-from remediator.core import guards, plan
+from remediator.core import guards, job_failures, plan
 from remediator.core.action import ActionSpec, Effect
 from remediator.core.decision import Case
 from remediator.core.evidence import latest_evidence, tested_sick
@@ -148,6 +148,17 @@ def moves_running_jobs(case: Case) -> Verdict:
     )
 
 
+def fails_job(case: Case, action: ActionSpec) -> Verdict:
+    """Check the guards of failing a job for good: only the job itself can be the cause."""
+    return guards.all_of(
+        planned(case, action),
+        guards.level(action.level, case.level),
+        disruptive_step(case),
+        guards.no_shared_stall(case.facts.stops),
+        guards.cause_certain(job_failures.below_limit(case) or job_failures.doubt(case)),
+    )
+
+
 def signals(case: Case) -> frozenset[str]:
     """Return the independent signals about the target, including a test that failed since the last repair."""
     tested = {"the active test"} if tested_sick(case.incident) else frozenset()
@@ -222,7 +233,10 @@ def _guards_of(case: Case, step: Step) -> Verdict:
     if step.effect is Effect.MOVES_JOBS:
         seen = {job.job_id: job.running for job in (*case.facts.jobs, *case.facts.node_jobs)}
         running = any(seen.get(job, False) for job in step.jobs)
-        return moves_running_jobs(case) if running else moves_dead_jobs(case)
+        verdict = moves_running_jobs(case) if running else moves_dead_jobs(case)
+        return guards.all_of(verdict, guards.cause_certain(job_failures.no_trouble(case)))
+    if step.effect is Effect.FAILS_JOBS:
+        return fails_job(case, case.actions.named(step.action))
     if step.effect is Effect.SCALES and is_scale_in(case):
         return scales_in(case)
     if step.id == plan.ORDERED:

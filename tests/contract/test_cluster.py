@@ -87,6 +87,7 @@ def test_an_unknown_job_is_none_and_cannot_be_treated(cluster_bench: Any) -> Non
         cluster.restarted("ghost", op_id="a"),
         cluster.restart("ghost", op_id="b", exclude=()),
         cluster.fail("ghost", op_id="c", reason="no"),
+        cluster.failed("ghost", op_id="c"),
     ):
         with pytest.raises(ClusterError):
             asyncio.run(call)
@@ -336,6 +337,7 @@ def test_a_restarted_job_is_not_placed_on_what_is_quarantined(busy_bench: Any) -
 def test_a_failed_job_has_ended_and_says_why(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
     (here,) = train(cluster).places()
+    assert not asyncio.run(cluster.failed("train", op_id="a"))
     asyncio.run(cluster.fail("train", op_id="a", reason="no GPU is left for it"))
 
     async def finished() -> bool:
@@ -344,7 +346,10 @@ def test_a_failed_job_has_ended_and_says_why(busy_bench: Any) -> None:
 
     wait(finished)
     job = train(cluster)
+    assert asyncio.run(cluster.failed("train", op_id="a"))
     assert "no GPU is left for it" in job.reason
+    asyncio.run(cluster.fail("train", op_id="a", reason="repeated"))
+    assert train(cluster) == job
     assert job.places() == ()
     assert asyncio.run(cluster.jobs_on(here)) == ()
 
@@ -363,6 +368,7 @@ def test_a_finished_job_is_left_alone(busy_bench: Any) -> None:
     asyncio.run(cluster.restart("train", op_id="c", exclude=()))
     asyncio.run(cluster.fail("train", op_id="d", reason="again"))
     assert asyncio.run(cluster.restarted("train", op_id="c"))
+    assert [asyncio.run(cluster.failed("train", op_id=op)) for op in ("a", "d")] == [True, False]
     assert train(cluster) == ended
 
 

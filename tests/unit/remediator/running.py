@@ -28,7 +28,7 @@ from remediator.reported_hardware import ReportedHardware
 from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
-from tests.unit.remediator.shipped_alerts import with_instrument
+from tests.unit.remediator.shipped_alerts import as_declared
 
 GPU = Target.parse("node1/3")
 QUICK = Limits(hold=0.05, dead_man=0, exporters_up_percent=0, max_out_percent=50, max_new=100)
@@ -130,7 +130,7 @@ def fire(name: str, target: Target = GPU, *, at: float | None = None, firing: bo
     if target.gpu is not None:
         uuid = f"GPU-{target.name.removeprefix('node')}-{target.gpu}"
         labels |= {"gpu": str(target.gpu), "uuid": uuid}
-    labels = with_instrument(labels)
+    labels = as_declared(labels)
     starts = time.time() if at is None else at
     return Alert(f"{name}{target}".replace("/", ""), starts, str(starts), firing, labels)
 
