@@ -144,13 +144,15 @@ def plan(config: Path, payload: Path) -> None:
     """Print the actions that the playbooks plan for an alert.
 
     PAYLOAD is a file with an Alertmanager webhook payload. The command changes nothing. It does not
-    evaluate the safety checks (guards), and does not contact the cluster. To include the guards and
+    evaluate the safety checks (guards), and does not contact the cluster. It says which actions are left
+    out because the configured cluster does not support them. To include the guards and
     the state of the cluster, run the remediator at level observe and use `fleetmedic why`.
 
     \b
     Example:
       fleetmedic remediator plan --config remediator.yml alert.json
     """
+    from remediator.clusters.registry import open_cluster
     from remediator.explain import explain
     from remediator.payload import MAX_BODY, read_webhook
     from remediator.playbook_library import load_library
@@ -166,8 +168,12 @@ def plan(config: Path, payload: Path) -> None:
     except UserError as error:
         raise UserError(f"{payload}: {error}") from None
     playbooks = load_library(settings.playbook_dirs, settings.factor)
+    there = open_cluster(
+        settings.adapter, settings.cluster, settings.adapter_settings, settings.where
+    )
+    able = frozenset(map(str, there.capabilities))
     for alert in alerts:
-        for sentence in explain(alert, playbooks, settings.level, settings.cluster):
+        for sentence in explain(alert, playbooks, settings.level, settings.cluster, able):
             click.echo(sentence)
 
 

@@ -322,7 +322,7 @@ class Engine:
         """Check the guards right before a step, with new facts if the step is disruptive."""
         incident, senses = self._state.incidents[identity], self._context.senses
         actions = self._policy.actions
-        if step_guards.needs_facts(actions.named(step.action), playbook):
+        if step_guards.needs_facts(actions.named(step.action), playbook, incident.state):
             facts = await senses.facts(incident, playbook, fresh=True)
         else:
             facts = senses.stopped(incident)

@@ -70,6 +70,7 @@ class JournalGauges:
         paused = self._state.pause is not None
         yield _value("paused", "1 while the remediator is paused by an operator.", paused)
         yield from self._held([one for one in open_ if one.held and one.level is not Level.OBSERVE])
+        yield self._approvals(open_)
         yield from self._storms()
         yield self._reboots()
 
@@ -87,6 +88,16 @@ class JournalGauges:
             "reason",
             [(str(reason), counts[reason]) for reason in self._reasons],
         )
+
+    def _approvals(self, open_: Sequence[Incident]) -> GaugeMetricFamily:
+        waiting = [
+            one.since
+            for one in open_
+            if one.state is IncidentState.AWAIT_APPROVAL and one.approved is None
+        ]
+        age = self._now() - min(waiting) if waiting else 0.0
+        text = "Age of the oldest request for an approval that nobody has answered."
+        return _value("approval_oldest_seconds", text, max(0.0, age))
 
     def _storms(self) -> Iterator[GaugeMetricFamily]:
         storms = self._state.storms

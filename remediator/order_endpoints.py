@@ -1,4 +1,4 @@
-"""HTTP endpoints for orders: pause and resume all actions, release a target, close or retry an incident.
+"""HTTP endpoints for orders: pause and resume, release a target, close, retry, approve or reject an incident.
 
 Each order has an author and a reason. Status 400 means an invalid order, 404 an unknown incident,
 and 409, with a message, that the order cannot be carried out now.
@@ -45,6 +45,15 @@ class CloseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True
     """An order that closes an incident. `keep_quarantine` keeps its targets quarantined."""
 
     keep_quarantine: bool = False
+
+
+class ApprovalRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True):
+    """An order that approves or rejects a return to service.
+
+    `request` is the number of the request that the operator saw; without it, the current one is meant.
+    """
+
+    request: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class ReleaseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +118,20 @@ class OrderEndpoints:
         identity = self._identity(request)
         order = _with_reason(await body_of(request), IncidentOrderRequest)
         return await _response(self._engine.incident_orders.retry(identity, order.by, order.reason))
+
+    async def approve(self, request: Request) -> Response:
+        """Handle the request to approve the return of an incident's target to service."""
+        identity = self._identity(request)
+        order = _with_reason(await body_of(request), ApprovalRequest)
+        orders = self._engine.incident_orders
+        return await _response(orders.approve(identity, order.by, order.reason, order.request))
+
+    async def reject(self, request: Request) -> Response:
+        """Handle the request to reject the return of an incident's target to service."""
+        identity = self._identity(request)
+        order = _with_reason(await body_of(request), ApprovalRequest)
+        orders = self._engine.incident_orders
+        return await _response(orders.reject(identity, order.by, order.reason, order.request))
 
     def _identity(self, request: Request) -> str:
         identity = str(request.path_params["identity"])

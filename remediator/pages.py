@@ -17,6 +17,7 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.share import share
 from remediator.console.show import state_of
 from remediator.core.events import Event
+from remediator.core.facts import EVERYTHING
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Episode, Incident, Playbook
 from remediator.dashboards.dashboard_library import dashboards
@@ -60,6 +61,7 @@ def incident(
     journal_state: JournalState,
     playbook: Playbook | None,
     refusal: str | None = None,
+    capabilities: frozenset[str] = EVERYTHING,
 ) -> str:
     """Return the page of one incident: summary, alerts, and its latest events, newest first."""
 
@@ -71,7 +73,7 @@ def incident(
         "incident",
         BELOW,
         one=found,
-        summary=summary(found, playbook, refusal),
+        summary=summary(found, playbook, refusal, capabilities),
         pause=journal_state.pause,
         refusal=refusal,
         events=events[::-1][:MAX_EVENTS],

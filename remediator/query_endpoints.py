@@ -16,6 +16,7 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.admission import RefusedError
 from remediator.clusters.base import Cluster, ClusterError, Unsupported
 from remediator.core.events import Event, Kind
+from remediator.core.facts import EVERYTHING
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Incident, IncidentState, Playbook
 from remediator.journal import find_events, line
@@ -61,7 +62,12 @@ class QueryEndpoints:
         return encoded(
             {
                 "incident": self._as_json(found),
-                "summary": summary(found, self.playbook(found.playbook), self.refusal()),
+                "summary": summary(
+                    found,
+                    self.playbook(found.playbook),
+                    self.refusal(),
+                    capabilities_of(self.cluster),
+                ),
                 "events": [line(event) for event in story],
             }
         )
@@ -154,6 +160,11 @@ class QueryEndpoints:
                 f"{nothing} The cluster did not answer, so it is unknown whether {target} exists."
             )
         return nothing if known else f"The cluster does not know {target}. {nothing}"
+
+
+def capabilities_of(cluster: Cluster | None) -> frozenset[str]:
+    """Return the capabilities of a cluster. Without a cluster, nothing is known to be missing."""
+    return EVERYTHING if cluster is None else frozenset(map(str, cluster.capabilities))
 
 
 async def exists(cluster: Cluster, target: Target) -> bool:
@@ -280,7 +291,21 @@ def as_json(incident: Incident) -> dict[str, Any]:
         "since": incident.since,
         "held_since": incident.held_since,
         "level": str(incident.level),
+        "approval": _approval(incident),
         "text": text,
+    }
+
+
+def _approval(incident: Incident) -> dict[str, Any] | None:
+    """Return the current request for an approval, with the approval if it was given; None without one."""
+    if incident.state is not IncidentState.AWAIT_APPROVAL:
+        return None
+    given = incident.approved
+    return {
+        "request": incident.requests,
+        "until": incident.until,
+        "by": None if given is None else given.by,
+        "reason": None if given is None else given.why,
     }
 
 

@@ -39,6 +39,7 @@ LATE = frozenset(
         IncidentState.REPAIRING,
         IncidentState.VERIFYING,
         IncidentState.PROBATION,
+        IncidentState.AWAIT_APPROVAL,
         IncidentState.ESCALATED,
     }
 )

@@ -173,6 +173,7 @@ def load_settings(path: Path) -> RemediatorSettings:
         pin=14_400.0 / timing.factor,
         watch=300.0 / timing.factor,
         calm=600.0 / timing.factor,
+        approval=1800.0 / timing.factor,
     )
     every = _seconds(timing.reconcile_every, where, "timing.reconcile_every")
     if every <= 0:

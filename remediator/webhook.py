@@ -39,7 +39,7 @@ from remediator.journal import JournalDown, find_events
 from remediator.metrics import RemediatorMetrics
 from remediator.order_endpoints import OrderEndpoints
 from remediator.payload import body_of, read_webhook
-from remediator.query_endpoints import QueryEndpoints
+from remediator.query_endpoints import QueryEndpoints, capabilities_of
 from remediator.reconciler import Reconciler
 from remediator.security_headers import SecurityHeaders
 
@@ -97,6 +97,8 @@ def make_app(context: ServerContext) -> SecurityHeaders:
         Endpoint(about, inquiry.incident, VIEWER),
         Endpoint(f"{about}/close", orders.close, OPERATOR, "POST"),
         Endpoint(f"{about}/retry", orders.retry, OPERATOR, "POST"),
+        Endpoint(f"{about}/approve", orders.approve, OPERATOR, "POST"),
+        Endpoint(f"{about}/reject", orders.reject, OPERATOR, "POST"),
         Endpoint("/api/v1/why", inquiry.why, VIEWER),
         Endpoint("/api/v1/decisions", inquiry.decisions, VIEWER),
         Endpoint("/-/healthy", edge.healthy, MONITORING),
@@ -228,7 +230,8 @@ class _WebhookEndpoints:
         )
         playbook = self._context.engine.playbook(found.playbook)
         refusal = self._context.refusal()
-        return HTMLResponse(pages.incident(found, story, journal_state, playbook, refusal))
+        able = capabilities_of(self._context.cluster)
+        return HTMLResponse(pages.incident(found, story, journal_state, playbook, refusal, able))
 
     async def runbooks(self, request: Request) -> Response:
         return HTMLResponse(pages.runbooks())

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     NOTIFIED = "Notified"
     DELIVERED = "Delivered"
     ORDERED = "Ordered"
+    APPROVED = "Approved"
     STORM_BEGAN = "StormBegan"
     STORM_ENDED = "StormEnded"
     PAUSED = "Paused"
@@ -228,6 +229,13 @@ def ordered(
     return Event(
         Kind.ORDERED, at, incident.id if incident else None, str(target), reason, text, data
     )
+
+
+def approved(incident: Incident, by: str, why: str, at: float) -> Event:
+    """Return the event for an operator's approval of the incident's current request."""
+    text = f"{by} approved the return of {incident.target} to service. {why}".strip()
+    data = {"request": incident.requests, "by": by, "why": why}
+    return Event(Kind.APPROVED, at, incident.id, str(incident.target), Reason.APPROVED, text, data)
 
 
 def storm_began(pool: str, at: float, text: str) -> Event:

@@ -292,6 +292,12 @@ class JournalState:
                 self._stop_keeping(step.target)
         if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:
             self._forget(incident.prepared)
+        if event.kind is Kind.STEP_FAILED and event.reason is Reason.STEP_REFUSED:
+            # The cluster refused it, so nothing was taken; the budget of what is out asks the cluster.
+            op = event.data["op_id"]
+            refused = next((run for run in after.steps if run.step.op_id == op), None)
+            if refused is not None and refused.step.effect is Effect.QUARANTINES:
+                _remove(self.quarantines, refused)
         if after.ended and not incident.ended:
             self._end(after, event.at)
 
@@ -327,12 +333,17 @@ class JournalState:
 
     def _forget(self, run: StepRun) -> None:
         """Remove the attempt of a step that was announced and withdrawn."""
-        about = (run.step.action, run.step.target, run.started)
         for attempts in (self.attempts.get(run.step.target, []), self.quarantines):
-            for one in attempts:
-                if (one.action, one.target, one.at) == about:
-                    attempts.remove(one)
-                    break
+            _remove(attempts, run)
+
+
+def _remove(attempts: list[Attempt], run: StepRun) -> None:
+    """Remove the attempt of a step."""
+    about = (run.step.action, run.step.target, run.started)
+    for one in attempts:
+        if (one.action, one.target, one.at) == about:
+            attempts.remove(one)
+            break
 
 
 def _takes(incident: Incident) -> bool:

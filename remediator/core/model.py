@@ -263,7 +263,8 @@ class Incident:
     the number of steps before an operator ordered a retry; these steps do not count. `quarantined`
     are the targets that the incident must release. `held`, `held_text` and `held_since` say why and
     since when a guard holds the incident. `dead`: the target was lost or hung when it was
-    quarantined, so it uses no budget until its repair.
+    quarantined, so it uses no budget until its repair. `requests` counts the requests for an approval;
+    `approved` is the operator's approval of the current request.
     """
 
     id: str
@@ -292,6 +293,8 @@ class Incident:
     held_since: float | None = None
     released: Order | None = None
     dead: bool = False
+    approved: Order | None = None
+    requests: int = 0
 
     @property
     def ended(self) -> bool:

@@ -60,7 +60,7 @@ def _needs_checkpoint(case: Case) -> bool:
     """Return whether the jobs must be signalled to write a checkpoint before they are moved."""
     jobs = case.playbook.jobs
     signal = case.actions.of(Effect.SAVES)
-    able = signal.supported(case.facts.capabilities)
+    able = not case.shape.unsupported(signal)
     return bool(jobs and jobs.signal and able and case.incident.last(signal.name) is None)
 
 
@@ -124,7 +124,7 @@ def save_checkpoints(
     name = plan.step_on_node(signal) if on else signal.name
     told = case.incident.last(name)
     if told is None:
-        if not running:
+        if not running or case.shape.unsupported(signal):
             return None
         verdict = step_guards.alert_driven_step(case)
         if not verdict.allows:

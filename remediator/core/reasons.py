@@ -75,6 +75,8 @@ class Reason(StrEnum):
     JOB_RESTARTED = "job_restarted"
     HEALTHY_IN_SERVICE = "healthy_in_service"
     DEMAND_ROSE = "demand_rose"
+    AWAIT_APPROVAL = "await_approval"
+    APPROVED = "approved"
     RETRIED = "retried"
     # other ends
     LADDER_EXHAUSTED = "ladder_exhausted"
@@ -89,6 +91,8 @@ class Reason(StrEnum):
     PLAYBOOK_GONE = "playbook_gone"
     UNKNOWN_JOB = "unknown_job"
     TESTED_OFTEN = "tested_often"
+    REJECTED = "rejected"
+    APPROVAL_EXPIRED = "approval_expired"
     LANE_FAILED = "lane_failed"
     RELEASED_BY_PERSON = "released_by_person"
     CLOSED_BY_PERSON = "closed_by_person"
@@ -158,6 +162,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.JOB_RESTARTED: "The job was restarted. If it has a checkpoint, it continues from there.",
     Reason.HEALTHY_IN_SERVICE: "Every alert is resolved, and the metrics stayed healthy while jobs ran.",
     Reason.DEMAND_ROSE: "The demand increased during the scale-in: the remediator scales out instead.",
+    Reason.AWAIT_APPROVAL: "Metrics report the target as healthy, but no test under load is possible: an operator must approve its return to service.",
+    Reason.APPROVED: "An operator approved the target's return to service.",
     Reason.RETRIED: "An operator requested a retry: the playbook starts again.",
     Reason.LADDER_EXHAUSTED: "Every allowed repair was tried, and the target is still unhealthy: manual intervention is required.",
     Reason.UNVERIFIABLE: "No test could show whether the target is healthy: manual intervention is required.",
@@ -171,6 +177,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.PLAYBOOK_GONE: "The incident's playbook is no longer configured: manual intervention is required.",
     Reason.UNKNOWN_JOB: "The cluster has no job of this name.",
     Reason.TESTED_OFTEN: "The incident has reached its limit of ten tests: manual intervention is required.",
+    Reason.REJECTED: "An operator rejected the target's return to service: the target stays quarantined.",
+    Reason.APPROVAL_EXPIRED: "No operator approved the target's return to service in time: the target stays quarantined.",
     Reason.LANE_FAILED: "The remediator failed with an internal error on this target three times: manual intervention is required.",
     Reason.RELEASED_BY_PERSON: "The target was returned to service manually.",
     Reason.CLOSED_BY_PERSON: "The incident was closed manually.",

@@ -25,7 +25,6 @@ BEFORE_REPAIR = frozenset(
         IncidentState.NEW,
         IncidentState.TRIAGED,
         IncidentState.HELD,
-        IncidentState.AWAIT_APPROVAL,
         IncidentState.QUARANTINED,
         IncidentState.CHECKPOINTING,
         IncidentState.DRAINING,

@@ -257,7 +257,8 @@ def _taken_over(incident: Incident, heir: str, target: Target, now: float) -> tu
 
 def _released(current: Incident) -> bool:
     """Return whether every target that the incident quarantined has been tested and released."""
-    over = current.state is IncidentState.PROBATION and current.readmitted
+    late = current.state in (IncidentState.PROBATION, IncidentState.AWAIT_APPROVAL)
+    over = late and current.readmitted
     return over and not current.quarantined
 
 

@@ -153,11 +153,11 @@ def test_orders_need_the_token(client, head) -> None:
     about = "/api/v1/incidents/inc-0123456789"
     for path in (
         "/api/v1/alerts", "/api/v1/pause", "/api/v1/resume", "/api/v1/targets/release",
-        f"{about}/close", f"{about}/retry",
+        f"{about}/close", f"{about}/retry", f"{about}/approve", f"{about}/reject",
     ):  # fmt: skip
         assert client.post(path, json=_body(_alert()), headers=head).status_code == 401
     assert _incidents(client) == []
-    assert "remediator_webhook_auth_failures_total 6.0" in client.get("/metrics").text
+    assert "remediator_webhook_auth_failures_total 8.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
