@@ -6,7 +6,7 @@ No action starts before its event is durable in the journal. Only durable events
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.actions.base import Tools
@@ -41,6 +41,8 @@ from remediator.turns import Pace, Turns, Urgency
 from remediator.withheld import WithheldAlerts
 
 DECISION_LOCKS = 64
+# The longest wait (seconds) of an incident that waits for an event, without one.
+SLOWEST_IDLE = 600.0
 # How many decisions are made at the same time. Most of a decision is CPU time of one thread.
 TURNS = 16
 # How many incidents on hold decide again in a second. With more of them, each decides less often.
@@ -263,16 +265,28 @@ class Engine:
             if settled.step is not None:
                 self._announced.add(settled.step.op_id)
             notice = group_notice(incident, settled, self._state, self._policy.limits, now)
+            taking = self._state.taking
             await self._journal.append((*settled.events, *notice))
+            self._wake_waiting_for_budget(taking)
             if settled.again and self._state.incidents[incident.id] == incident:
                 raise IllegalTransition(
                     f"the decision for {incident.id} does not change its state {incident.state}"
                 )
         if settled.step is not None or settled.again:
             return 0.0
+        # The reconciler wakes every incident, so a long wait without an end needs fewer decisions.
+        idle = min(SLOWEST_IDLE, max(self._policy.idle, (now - incident.since) / 4))
         if settled.wake_at is None:
-            return self._policy.idle
-        return min(self._policy.idle, max(0.01, settled.wake_at - self._context.now()))
+            return idle
+        return min(idle, max(0.01, settled.wake_at - self._context.now()))
+
+    def _wake_waiting_for_budget(self, before: Mapping[str, Incident]) -> None:
+        """Wake the incidents that wait for the budget, if a target has returned to service."""
+        if self._state.taking is before or len(self._state.taking) >= len(before):
+            return
+        for one in self._state.open_incidents():
+            if one.held in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
+                self._lanes.wake(one.target)
 
     async def _widen(self, incident: Incident, settled: Settled) -> None:
         playbook = self._policy.playbook(incident.playbook)

@@ -30,7 +30,8 @@ from remediator.core.routing import (
 
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
-SLOWEST_AGAIN = 15.0
+# A change of an alert or of the cluster wakes an incident, so without one the next look may be later.
+SLOWEST_AGAIN = 300.0
 # An event this long (seconds) after the end of an incident is new, even if its alert never resolved.
 NEWER = 2.0
 
