@@ -226,16 +226,17 @@ def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
       fleetmedic remediator journal --data-dir data
       fleetmedic remediator journal --data-dir data --json --follow
     """
-    from remediator.journal import read_events
+    from remediator.journal_reader import JournalReader
 
-    if not (data_dir / "journal.db").exists() and not follow:
+    reader = JournalReader(data_dir)
+    if not reader.path.exists() and not follow:
         raise UserError(f"{data_dir}: no journal.db in this directory; check --data-dir.")
     after = 0
     while True:
-        for item in read_events(data_dir, after=after, limit=10_000):
+        for item in reader.lines(after=after, limit=10_000):
             after = item["seq"]
             click.echo(json.dumps(item, ensure_ascii=True) if as_json else _line(item))
-        if len(read_events(data_dir, after=after, limit=1)):
+        if len(reader.lines(after=after, limit=1)):
             continue
         if not follow:
             return

@@ -12,7 +12,6 @@ from remediator.core.action import Effect
 from remediator.core.facts import PoolFacts
 from remediator.core.journal_state import JournalState
 from remediator.core.model import OWNER, Incident, StepState
-from remediator.core.reasons import Reason
 from remediator.core.storm import PoolSize
 
 MOST_SAID = 300
@@ -147,12 +146,11 @@ def rehearsed(journal_state: JournalState, beside: Incident) -> tuple[tuple[Targ
 
     Each has its start time (Unix seconds).
     """
+    found = (journal_state.incidents[identity] for identity in journal_state.rehearsed)
     return tuple(
         (one.target, one.since)
-        for one in journal_state.incidents.values()
-        if one.rehearsed
-        and one.id != beside.id
-        and one.reason is Reason.OBSERVE_ONLY
+        for one in found
+        if one.id != beside.id
         and one.target.kind in (TargetKind.GPU, TargetKind.NODE)
         and journal_state.firing(one)
     )

@@ -89,8 +89,8 @@ class Reconciler:
         await self._check_cluster()
         firing = sum(
             1
-            for record in self._from.journal_state.episodes.values()
-            if record.alert.firing and record.alert.name != "Watchdog"
+            for record in self._from.journal_state.firing_records()
+            if record.alert.name != "Watchdog"
         )
         incidents = len(self._from.journal_state.open_incidents())
         if firing or incidents:
@@ -151,7 +151,6 @@ def ended_alerts(journal_state: JournalState, alerts: AlertStates) -> list[Alert
         return []
     return [
         replace(record.alert, firing=False)
-        for record in journal_state.episodes.values()
-        if record.alert.firing
-        and alerts.evidence(record.alert, record.received).standing is AlertStatus.OVER
+        for record in journal_state.firing_records()
+        if alerts.evidence(record.alert, record.received).standing is AlertStatus.OVER
     ]

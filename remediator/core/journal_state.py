@@ -1,24 +1,33 @@
 """The remediator's state, computed from the events of the journal.
 
 Replay and the running engine use the same `apply`, one event at a time in journal order, so both
-reach the same state.
+reach the same state. The state contains what later decisions need; `retention` says what leaves it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from fleetmedic.kernel.labels import Target
+from remediator.core import retention as memory
 from remediator.core.action import Effect
 from remediator.core.events import Event, Kind, alert_of
+from remediator.core.journal_records import Attempt as Attempt
+from remediator.core.journal_records import EpisodeRecord as EpisodeRecord
+from remediator.core.journal_records import Message as Message
+from remediator.core.journal_records import Pause as Pause
+from remediator.core.journal_records import Pin as Pin
+from remediator.core.journal_records import Storm as Storm
 from remediator.core.lifecycle import IllegalTransition, evolve, new_incident
 from remediator.core.model import Alert, Incident, IncidentState, StepRun
 from remediator.core.reasons import Reason
+from remediator.core.retention import Retention as Retention
 
 # A message expires after a day; it is kept a little longer, so that the expiry can be recorded.
 KEEP_MESSAGES = 90_000.0
+# Steps of these effects are not limited by a number of attempts, so they are not remembered.
+UNLIMITED = frozenset({Effect.NOTIFIES, Effect.SAVES, Effect.VERIFIES, Effect.RELEASES})
 # While Alertmanager withholds an alert, no action follows; afterwards the alert is decided again.
 WITHHELD = frozenset({Reason.SILENCED, Reason.INHIBITED, Reason.MUTED})
 _OF_INCIDENTS = frozenset(Kind) - {
@@ -33,84 +42,32 @@ _OF_INCIDENTS = frozenset(Kind) - {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class EpisodeRecord:
-    """One firing period of an alert: the latest alert received, and the incident that handles it.
+class JournalState:
+    """The state that results from all events of the journal. Only `apply` changes it.
 
-    `suppressed`: the decision was to take no action.
+    `incidents` contains the open incidents and the latest ended ones, oldest first.
     """
 
-    alert: Alert
-    received: float
-    incident: str | None = None
-    suppressed: bool = False
-
-    @property
-    def undecided(self) -> bool:
-        """Return whether the alert is firing and no decision about it has been made."""
-        return self.alert.firing and self.incident is None and not self.suppressed
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """The current pause: who paused the remediator, why, and since when (Unix seconds)."""
-
-    by: str
-    why: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """An operator's decision to return a target to service or to keep it out: who, why, when (Unix
-    seconds)."""
-
-    by: str
-    why: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Storm:
-    """A pool with too much hardware reported unhealthy at the same time: since when, and a
-    human-readable description."""
-
-    at: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A queued notification. `settled`: hashes of the addresses that received it or for which it expired."""
-
-    op_id: str
-    at: float
-    body: Mapping[str, Any]
-    settled: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One announced step: action, target, time (Unix seconds). `dead`: the target was lost or hung."""
-
-    action: str
-    effect: Effect
-    target: Target
-    at: float
-    dead: bool = False
-
-
-class JournalState:
-    """The state that results from all events of the journal. Only `apply` changes it."""
-
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention = Retention()) -> None:  # noqa: B008 - frozen
+        self.retention = retention
         self.incidents: dict[str, Incident] = {}
         self.open: dict[Target, str] = {}
+        # The ended incidents in `incidents`, and the time (Unix seconds) of their end.
+        self.ended: dict[str, float] = {}
+        # The incidents whose last decision was to do nothing at level observe.
+        self.rehearsed: dict[str, None] = {}
         self.episodes: dict[str, EpisodeRecord] = {}
+        # The keys in `episodes` of the alerts that are firing, and of those that are over, with the time.
+        self.firing_alerts: dict[str, None] = {}
+        self.ended_alerts: dict[str, float] = {}
         self.attempts: dict[Target, list[Attempt]] = {}
         self.quarantines: list[Attempt] = []
         self.refused = 0
         self.cured: dict[Target, float] = {}
+        # The times of the returns to service after a repair.
+        self.returns: dict[Target, list[float]] = {}
+        # The last repair step of each target whose attempts are forgotten.
+        self.repairs: dict[Target, float] = {}
         self.pause: Pause | None = None
         self.pins: dict[Target, Pin] = {}
         self.kept: dict[Target, Pin] = {}
@@ -122,6 +79,11 @@ class JournalState:
         self.covered: dict[str, frozenset[str]] = {}
         self.last_at = 0.0
         self.seq = 0
+        # No incident that was opened later than this time (Unix seconds) has been forgotten.
+        self.horizon = 0.0
+        self.swept = 0.0
+        self.trim_incidents_at = memory.next_trim(0, retention.ended_incidents)
+        self.trim_alerts_at = memory.next_trim(0, retention.ended_alerts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JournalState) and vars(self) == vars(other)
@@ -139,14 +101,26 @@ class JournalState:
 
     def undecided(self) -> tuple[Alert, ...]:
         """Return the firing alerts without a decision, oldest first."""
-        return tuple(one.alert for one in self.episodes.values() if one.undecided)
+        return tuple(one.alert for one in self.firing_records() if one.undecided)
 
-    def has_recorded(self, alert: Alert) -> bool:
-        """Return whether the journal already contains this episode with this status, so that the
-        alert is a duplicate.
+    def firing_records(self) -> Iterator[EpisodeRecord]:
+        """Yield the records of the alerts that are firing according to the alerts received."""
+        return (self.episodes[key] for key in self.firing_alerts)
+
+    def may_be_archived(self, alert: Alert, now: float) -> bool:
+        """Return whether an incident that began with this alert may exist in the journal but not in memory.
+
+        The id of an incident is derived from its first alert, and must not be used twice.
         """
-        record = self.episodes.get(alert.key)
-        return record is not None and record.alert.firing == alert.firing
+        return not max(self.horizon, now - self.retention.memory) < alert.starts_at <= now
+
+    def status(self, key: str) -> bool | None:
+        """Return whether an alert is firing according to the journal; None if the alert is unknown.
+
+        An alert that is received with the same status again is a duplicate.
+        """
+        record = self.episodes.get(key)
+        return None if record is None else record.alert.firing
 
     def firing(self, incident: Incident) -> bool:
         """Return whether any alert of the incident is firing, according to the alerts received."""
@@ -166,14 +140,18 @@ class JournalState:
 
     def recurrence(self, target: Target, since: float) -> int:
         """Return how often the target was repaired and returned to service since `since` (Unix seconds)."""
-        return sum(
-            1
-            for one in self.incidents.values()
-            if one.target == target
-            and one.state is IncidentState.CLOSED
-            and one.repaired_at is not None
-            and one.since >= since
-        )
+        return sum(at >= since for at in self.returns.get(target, ()))
+
+    def forget_incident(self, incident: Incident) -> None:
+        """Remove an ended incident from memory. Its events stay in the journal."""
+        del self.incidents[incident.id], self.ended[incident.id]
+        self.rehearsed.pop(incident.id, None)
+        self.horizon = max(self.horizon, incident.opened)
+
+    def forget_alert(self, key: str) -> None:
+        """Remove an alert that is over from memory. Its events stay in the journal."""
+        del self.episodes[key]
+        self.ended_alerts.pop(key, None)
 
     def apply(self, event: Event) -> None:
         """Apply one event. An illegal transition changes nothing and is only counted."""
@@ -183,6 +161,12 @@ class JournalState:
             self.refused += 1
         self.seq = event.seq or self.seq
         self.last_at = event.at
+        # The hour of an event, and not the time since the last sweep: a journal without its oldest events
+        # leads to the same sweeps.
+        if (hour := event.at // memory.SWEEP * memory.SWEEP) > self.swept:
+            self.swept = hour
+            memory.sweep(self, hour)
+        memory.trim(self)
 
     def _apply(self, event: Event) -> None:
         if event.kind is Kind.INCIDENT_OPENED:
@@ -237,12 +221,21 @@ class JournalState:
             self.kept.pop(target, None)
 
     def _receive(self, event: Event) -> None:
-        alert = alert_of(event)
-        before = self.episodes.get(alert.key)
+        alert, key = alert_of(event), event.data["key"]
+        before = self.episodes.get(key)
         if before is None or self._began_again(before, alert):
-            self.episodes[alert.key] = EpisodeRecord(alert, event.at)
+            record = EpisodeRecord(alert, event.at)
         else:
-            self.episodes[alert.key] = replace(before, alert=alert)
+            record = replace(before, alert=alert)
+        if "suppressed" in event.data:  # the alert leads to nothing, so one event says both
+            record = replace(record, suppressed=True)
+        self.episodes[key] = record
+        if alert.firing:
+            self.ended_alerts.pop(key, None)
+            self.firing_alerts[key] = None
+        else:
+            self.firing_alerts.pop(key, None)
+            self.ended_alerts.setdefault(key, event.at)
 
     def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
         """Return whether an alert fires again after it was resolved before any action of the
@@ -265,6 +258,10 @@ class JournalState:
             return
         after = evolve(incident, event)
         self.incidents[after.id] = after
+        if after.rehearsed and after.reason is Reason.OBSERVE_ONLY:
+            self.rehearsed[after.id] = None
+        else:
+            self.rehearsed.pop(after.id, None)
         if event.kind is Kind.ALERT_ABSORBED:
             record = self.episodes.get(event.data["key"])
             if record is not None:
@@ -273,7 +270,8 @@ class JournalState:
             step = after.steps[-1].step
             dead = event.data.get("dead", False)
             attempt = Attempt(step.action, step.effect, step.target, event.at, dead)
-            self.attempts.setdefault(step.target, []).append(attempt)
+            if step.effect not in UNLIMITED:
+                self.attempts.setdefault(step.target, []).append(attempt)
             if step.effect is Effect.QUARANTINES:
                 self.quarantines.append(attempt)
                 self.kept.pop(step.target, None)
@@ -287,11 +285,15 @@ class JournalState:
             self.pins[ended.target] = Pin("another user or program", ended.text, at)
         if ended.reason is Reason.CLOSED_BY_PERSON:
             # The operator keeps the target out of service: no later incident repairs or releases it.
-            self.kept |= {one: Pin("an operator", ended.text, at) for one in ended.quarantined}
+            pin = Pin("an operator", ended.text, at, ended.id)
+            self.kept |= dict.fromkeys(ended.quarantined, pin)
         if self.open.get(ended.target) == ended.id:
             del self.open[ended.target]
         if ended.repaired_at is not None:
             self.cured[ended.target] = max(self.cured.get(ended.target, 0), ended.repaired_at)
+            if ended.state is IncidentState.CLOSED:
+                self.returns.setdefault(ended.target, []).append(ended.since)
+        self.ended[ended.id] = at
 
     def _forget(self, run: StepRun) -> None:
         """Remove the attempt of a step that was announced and withdrawn."""

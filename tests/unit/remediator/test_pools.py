@@ -165,14 +165,18 @@ def _rehearsed(
     journal_state: JournalState, target: Target, identity: str, **changes: object
 ) -> None:
     """An incident that wrote its plan down and ended so."""
+    reason = changes.pop("reason", Reason.OBSERVE_ONLY)
+    assert isinstance(reason, Reason)
     one = _incident(journal_state, target, identity)
     alert = Alert(identity, NOW, "x", True, {"alertname": "GpuLost", "cluster": "a"})
     journal_state.apply(events.alert_received(alert, target, NOW, "test"))
-    journal_state.apply(events.absorbed(identity, target, events.episode_of(alert, NOW), NOW))
-    journal_state.apply(events.noted(Kind.WOULD_DO, one, NOW, Reason.OBSERVE_ONLY, action="notify"))
+    if changes.pop("alerted", True):
+        journal_state.apply(events.absorbed(identity, target, events.episode_of(alert, NOW), NOW))
+    if changes.pop("planned", True):
+        noted = events.noted(Kind.WOULD_DO, one, NOW, Reason.OBSERVE_ONLY, action="notify")
+        journal_state.apply(noted)
     one = journal_state.incidents[identity]
-    ended = {"state": IncidentState.SUPPRESSED, "reason": Reason.OBSERVE_ONLY, "since": NOW + 1}
-    journal_state.incidents[identity] = replace(one, **(ended | changes))
+    journal_state.apply(events.moved(one, IncidentState.SUPPRESSED, NOW + 1, reason))
 
 
 def test_where_nothing_may_be_done_earlier_plans_whose_alerts_fire_count() -> None:
@@ -187,10 +191,10 @@ def test_plans_for_what_is_over_or_no_hardware_do_not_count() -> None:
         JournalState(),
         new_incident(events.opened("me", GPU, "x", Level.REPAIR, NOW, 0, "x")),
     )
-    _rehearsed(journal_state, OTHER, "inc-1", rehearsed=False)
+    _rehearsed(journal_state, OTHER, "inc-1", planned=False)
     _rehearsed(journal_state, Target.parse("node2/1"), "inc-2", reason=Reason.LEVEL)
     _rehearsed(journal_state, Target.parse("job/train-a"), "inc-3")
-    _rehearsed(journal_state, Target.parse("node2"), "inc-4", alerts=())
+    _rehearsed(journal_state, Target.parse("node2"), "inc-4", alerted=False)
     assert rehearsed(journal_state, me) == ()
     _rehearsed(journal_state, Target.parse("node4"), "inc-5")
     assert rehearsed(journal_state, me) == ((Target.parse("node4"), NOW + 1),)
