@@ -1,4 +1,4 @@
-"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal."""
+"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal, backup, restore."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
 from fleetmedic.terminal.times import instant
+from remediator import journal_commands
 
 LISTEN = "127.0.0.1:9095"
 _config = click.option(
@@ -41,7 +42,12 @@ def remediator() -> None:
       fleetmedic remediator serve --config remediator.yml --data-dir data
       fleetmedic remediator check --config remediator.yml
       fleetmedic remediator journal --data-dir data --json
+      fleetmedic remediator backup --data-dir data /backups
     """
+
+
+remediator.add_command(journal_commands.backup)
+remediator.add_command(journal_commands.restore)
 
 
 @remediator.command()
