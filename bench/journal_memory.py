@@ -2,6 +2,7 @@
 
     python bench/journal_memory.py
     python bench/journal_memory.py --times 10
+    python bench/journal_memory.py --times 10 --days 14     # what the default retention keeps in memory
 
 The history covers 90 days: 100,000 alerts that fired and ended, most of which lead to no action, and 10,000
 incidents that quarantined, repaired, tested and released a GPU of a fleet of 2,048 nodes. All events pass the
@@ -42,7 +43,7 @@ from remediator.journal import Journal
 from remediator.journal_keeper import EVENTS, JournalKeeper
 
 ACTIONS = catalogue()
-DAYS = 90.0
+DAYS = 90
 NODES = 2_048
 BATCH = 500
 CONFIG = """
@@ -132,17 +133,17 @@ def repaired(number: int, at: float, draw: random.Random) -> Iterator[Event]:
     yield events.alert_received(replace(one, firing=False), target, story.at, "reconciler")
 
 
-def history(alerts: int, incidents: int, seed: int) -> Iterator[Event]:
-    """Yield the events of all alerts, roughly in the order of their times."""
+def history(alerts: int, incidents: int, days: int, seed: int) -> Iterator[Event]:
+    """Yield the events of all alerts of the last days, roughly in the order of their times."""
     draw = random.Random(seed)
     end = time.time() - 3_600
     every = max(1, alerts // incidents)
     for number in range(alerts):
-        at = end - DAYS * 86_400 * (1 - number / alerts)
+        at = end - days * 86_400 * (1 - number / alerts)
         yield from repaired(number, at, draw) if number % every == 0 else ignored(number, at, draw)
 
 
-async def build(folder: Path, alerts: int, incidents: int, seed: int) -> int:
+async def build(folder: Path, alerts: int, incidents: int, days: int, seed: int) -> int:
     """Write the history as the remediator does. Returns the number of events."""
     state = JournalState(Retention())
     keepers: list[JournalKeeper] = []
@@ -157,7 +158,7 @@ async def build(folder: Path, alerts: int, incidents: int, seed: int) -> int:
     keepers.append(keeper)
     batch: list[Event] = []
     count = since = 0
-    for event in history(alerts, incidents, seed):
+    for event in history(alerts, incidents, days, seed):
         batch.append(event)
         if len(batch) >= BATCH:
             await journal.append(batch)
@@ -216,10 +217,14 @@ def main() -> None:
     parser.add_argument("--alerts", type=int, default=100_000)
     parser.add_argument("--incidents", type=int, default=10_000)
     parser.add_argument("--times", type=int, default=1, help="multiplies alerts and incidents")
+    parser.add_argument(
+        "--days", type=int, default=DAYS, help="length of the history, with as many alerts a day"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data-dir", type=Path, help="directory for the journal, kept afterwards")
     options = parser.parse_args()
-    alerts, incidents = options.alerts * options.times, options.incidents * options.times
+    factor = options.times * options.days / DAYS
+    alerts, incidents = int(options.alerts * factor), int(options.incidents * factor)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         data = options.data_dir or folder / "data"
@@ -228,7 +233,7 @@ def main() -> None:
         (folder / "r.yml").write_text(CONFIG.format(folder=folder))
         if not (data / "journal.db").exists():
             began = time.process_time()
-            count = asyncio.run(build(data, alerts, incidents, options.seed))
+            count = asyncio.run(build(data, alerts, incidents, options.days, options.seed))
             spent = time.process_time() - began
             print(
                 f"{alerts:,} alerts, {incidents:,} closed incidents: {count:,} events in {spent:.0f} CPU s"

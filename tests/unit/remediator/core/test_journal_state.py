@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target
-from remediator import journal
+from remediator import journal, journal_reader
 from remediator.core import events, plan
 from remediator.core.events import Event, Kind
 from remediator.core.journal_state import KEEP_MESSAGES, Attempt, JournalState, Pause, Pin, Storm
@@ -482,7 +482,7 @@ def test_replaying_the_written_rows_gives_the_live_book(alert, acts) -> None:
             live.apply(event)
     again = JournalState()
     for row in rows:
-        again.apply(journal._event(row))
+        again.apply(journal_reader._event(row))
     assert again == live
 
 
