@@ -14,6 +14,7 @@ import msgspec
 
 from remediator.core.events import Kind
 from remediator.core.journal_state import JournalState
+from remediator.core.retention import DAY
 
 BATCH = 2_000
 _STAY = frozenset({Kind.PAUSED, Kind.RESUMED, Kind.ORDERED, Kind.STORM_BEGAN, Kind.STORM_ENDED})
@@ -78,7 +79,8 @@ class Pruning:
 
 def pruning(state: JournalState) -> Pruning | None:
     """Return what to delete after a snapshot of this state; None if the journal keeps all events."""
-    before = state.last_at - state.retention.events
+    # The time of the state's last sweep: what is deleted here has left the state before.
+    before = state.swept // DAY * DAY - state.retention.events
     if before <= 0:
         return None
     kept = (pin.incident for pin in state.kept.values())

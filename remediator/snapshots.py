@@ -40,11 +40,13 @@ PART = 200
 MAPPINGS: dict[str, Any] = {
     "incidents": tuple[str, Incident],
     "open": tuple[Target, str],
+    "open_by_name": tuple[str, list[str]],
     "ended": tuple[str, float],
     "rehearsed": tuple[str, None],
     "episodes": tuple[str, EpisodeRecord],
     "firing_alerts": tuple[str, None],
     "ended_alerts": tuple[str, float],
+    "unreduced": tuple[str, None],
     "attempts": tuple[Target, list[Attempt]],
     "cured": tuple[Target, float],
     "returns": tuple[Target, list[float]],

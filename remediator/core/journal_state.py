@@ -52,6 +52,8 @@ class JournalState:
         self.retention = retention
         self.incidents: dict[str, Incident] = {}
         self.open: dict[Target, str] = {}
+        # The same incidents by the name of their target: a node's name for the node and its GPUs.
+        self.open_by_name: dict[str, list[str]] = {}
         # The ended incidents in `incidents`, and the time (Unix seconds) of their end.
         self.ended: dict[str, float] = {}
         # The incidents whose last decision was to do nothing at level observe.
@@ -60,6 +62,8 @@ class JournalState:
         # The keys in `episodes` of the alerts that are firing, and of those that are over, with the time.
         self.firing_alerts: dict[str, None] = {}
         self.ended_alerts: dict[str, float] = {}
+        # The keys of the alerts that are over and still have all labels.
+        self.unreduced: dict[str, None] = {}
         self.attempts: dict[Target, list[Attempt]] = {}
         self.quarantines: list[Attempt] = []
         self.refused = 0
@@ -98,6 +102,10 @@ class JournalState:
     def open_incidents(self) -> tuple[Incident, ...]:
         """Return every incident that has not ended, oldest first."""
         return tuple(self.incidents[one] for one in self.open.values())
+
+    def open_on(self, name: str) -> tuple[Incident, ...]:
+        """Return the open incidents whose targets have this name, oldest first: those of a node and its GPUs."""
+        return tuple(self.incidents[one] for one in self.open_by_name.get(name, ()))
 
     def undecided(self) -> tuple[Alert, ...]:
         """Return the firing alerts without a decision, oldest first."""
@@ -152,6 +160,7 @@ class JournalState:
         """Remove an alert that is over from memory. Its events stay in the journal."""
         del self.episodes[key]
         self.ended_alerts.pop(key, None)
+        self.unreduced.pop(key, None)
 
     def apply(self, event: Event) -> None:
         """Apply one event. An illegal transition changes nothing and is only counted."""
@@ -161,18 +170,24 @@ class JournalState:
             self.refused += 1
         self.seq = event.seq or self.seq
         self.last_at = event.at
-        # The hour of an event, and not the time since the last sweep: a journal without its oldest events
-        # leads to the same sweeps.
-        if (hour := event.at // memory.SWEEP * memory.SWEEP) > self.swept:
+        # The hour and day of an event, and not the time since the last sweep: a journal without its oldest
+        # events leads to the same sweeps.
+        if (hour := event.at // memory.HOUR * memory.HOUR) > self.swept:
+            memory.reduce(self, hour)
+            if (day := hour // memory.DAY * memory.DAY) > self.swept:
+                memory.sweep(self, day)
             self.swept = hour
-            memory.sweep(self, hour)
         memory.trim(self)
 
     def _apply(self, event: Event) -> None:
         if event.kind is Kind.INCIDENT_OPENED:
             incident = new_incident(event)
+            self.ended.pop(incident.id, None)
             self.incidents[incident.id] = incident
+            if (displaced := self.open.pop(incident.target, None)) is not None:
+                self._close(incident.target, displaced)
             self.open[incident.target] = incident.id
+            self.open_by_name.setdefault(incident.target.name, []).append(incident.id)
             return
         if (fold := _FOLDS.get(event.kind)) is not None:
             fold(self, event)
@@ -232,10 +247,12 @@ class JournalState:
         self.episodes[key] = record
         if alert.firing:
             self.ended_alerts.pop(key, None)
+            self.unreduced.pop(key, None)
             self.firing_alerts[key] = None
         else:
             self.firing_alerts.pop(key, None)
             self.ended_alerts.setdefault(key, event.at)
+            self.unreduced[key] = None
 
     def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
         """Return whether an alert fires again after it was resolved before any action of the
@@ -289,11 +306,18 @@ class JournalState:
             self.kept |= dict.fromkeys(ended.quarantined, pin)
         if self.open.get(ended.target) == ended.id:
             del self.open[ended.target]
+            self._close(ended.target, ended.id)
         if ended.repaired_at is not None:
             self.cured[ended.target] = max(self.cured.get(ended.target, 0), ended.repaired_at)
             if ended.state is IncidentState.CLOSED:
                 self.returns.setdefault(ended.target, []).append(ended.since)
         self.ended[ended.id] = at
+
+    def _close(self, target: Target, identity: str) -> None:
+        ids = self.open_by_name[target.name]
+        ids.remove(identity)
+        if not ids:
+            del self.open_by_name[target.name]
 
     def _forget(self, run: StepRun) -> None:
         """Remove the attempt of a step that was announced and withdrawn."""

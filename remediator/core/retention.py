@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from remediator.core.journal_state import JournalState
 
 DAY = 86_400.0
-SWEEP = 3_600.0
+HOUR = 3_600.0
 K = TypeVar("K")
 
 
@@ -54,11 +54,19 @@ def sweep(state: JournalState, at: float) -> None:
         del state.storm_ended[pool]
     _forget_incidents(state, at - kept.events)
     _forget_alerts(state, memory)
-    held = _held(state)
-    for key, over in state.ended_alerts.items():
-        # Not at once: an alert may be over before the engine has added it to an incident.
-        if over < at - SWEEP and key not in held:
+
+
+def reduce(state: JournalState, at: float) -> None:
+    """Drop the labels of the alerts that were over an hour before `at`.
+
+    Not at once: an alert may be over before the engine has added it to an incident. The labels of the alerts
+    of open incidents are evidence.
+    """
+    held = _held(state) if state.unreduced else frozenset()
+    for key in list(state.unreduced):
+        if state.ended_alerts[key] < at - HOUR and key not in held:
             state.episodes[key] = state.episodes[key].reduced()
+            del state.unreduced[key]
 
 
 def _forget_steps(state: JournalState, memory: float, quarantines: float) -> None:
@@ -89,7 +97,8 @@ def trim(state: JournalState) -> None:
 
 def next_trim(size: int, most: int) -> int:
     """Return the number of records at which the next trim happens. `size`: the number after the last trim."""
-    return max(size, most) + max(1, most // 10)
+    base = max(size, most)
+    return base + max(1, base // 10)
 
 
 def _forget_incidents(state: JournalState, before: float) -> None:

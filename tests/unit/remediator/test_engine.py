@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings

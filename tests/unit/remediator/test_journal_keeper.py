@@ -87,7 +87,7 @@ def test_the_keeper_saves_after_many_events_and_then_deletes_old_ones(
     async def story(kept: Kept) -> None:
         task = asyncio.create_task(kept.keeper.run())
         await kept.write(49)
-        await kept.write(1, NOW + 5000)
+        await kept.write(1, NOW + 500_000)
         async with asyncio.timeout(5):
             while len(list(kept.reader.replay())) > 1:
                 await asyncio.sleep(0.01)
@@ -107,7 +107,7 @@ def test_nothing_is_deleted_while_the_clock_is_not_trusted(
 
     async def story(kept: Kept) -> None:
         await kept.write(2)
-        await kept.write(1, NOW + 5000)
+        await kept.write(1, NOW + 500_000)
         task = asyncio.create_task(kept.keeper.run())
         async with asyncio.timeout(5):
             while kept.restored() is None:

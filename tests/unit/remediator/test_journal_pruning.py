@@ -56,7 +56,7 @@ def _cases(number: int) -> list[Move]:
 
 
 def test_events_of_ended_incidents_and_alerts_are_deleted_after_their_time(tmp_path: Path) -> None:
-    history = History().play([*_cases(10), ("reconcile", 1, 70_000.0), ("fire", 2, 1.0)])
+    history = History().play([*_cases(10), ("reconcile", 1, 300_000.0), ("fire", 2, 1.0)])
     state, deleted = _play(tmp_path, history)
     assert deleted > 80
     assert [event.kind for event in JournalReader(tmp_path).replay()] == [

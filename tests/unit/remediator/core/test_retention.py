@@ -78,7 +78,7 @@ def test_an_ended_incident_stays_while_its_alert_fires_and_leaves_afterwards() -
     _pass(state, 91 * DAY)
     assert "inc-1" in state.incidents
     _resolve(state, one, state.last_at)
-    _pass(state, 3601)
+    _pass(state, 91 * DAY)
     assert (state.incidents, state.ended, state.episodes, state.ended_alerts) == ({}, {}, {}, {})
 
 
@@ -192,9 +192,14 @@ def test_the_indexes_say_what_a_search_through_everything_says(moves: list[Move]
     firing = {key for key, one in state.episodes.items() if one.alert.firing}
     assert set(state.firing_alerts) == firing
     assert set(state.ended_alerts) == state.episodes.keys() - firing
+    full = {key for key in state.ended_alerts if "n" in state.episodes[key].alert.labels}
+    assert set(state.unreduced) == full
     ended = {one.id for one in state.incidents.values() if one.ended}
     assert set(state.ended) == ended
     assert set(state.open.values()) == state.incidents.keys() - ended
+    for name in {one.target.name for one in state.incidents.values()}:
+        found = tuple(one for one in state.open_incidents() if one.target.name == name)
+        assert state.open_on(name) == found
     rehearsed = {
         one.id
         for one in state.incidents.values()
