@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -163,6 +165,42 @@ def test_a_failure_while_a_snapshot_is_stored_leaves_the_older_one(
         assert kept.restored() == kept.state
 
     play(tmp_path, story)
+
+
+KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from remediator import snapshots
+from remediator.journal import Journal
+
+def killed(connection):
+    snapshots.store(connection, [b"half"])
+    os._exit(137)
+
+async def run():
+    await Journal(Path(sys.argv[1]), print).maintain(killed)
+
+asyncio.run(run())
+"""
+
+
+def test_a_process_that_is_killed_while_it_stores_a_snapshot_leaves_the_older_one(
+    tmp_path: Path,
+) -> None:
+    async def save(kept: Kept) -> None:
+        await kept.write(3)
+        await kept.keeper.save()
+
+    play(tmp_path, save)
+    older = JournalReader(tmp_path).snapshot()
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 137
+    assert JournalReader(tmp_path).snapshot() == older
+
+    async def start(kept: Kept) -> None:
+        assert (kept.state.seq, kept.restored()) == (3, kept.state)
+
+    play(tmp_path, start)
 
 
 def test_maintenance_runs_between_the_commits_in_their_order(tmp_path: Path) -> None:
