@@ -106,13 +106,12 @@ class JournalReader:
             found += [row[0] for row in self._rows(_RELATED, (str(target), limit))]
         return list(dict.fromkeys(found))
 
-    def snapshot(self) -> list[bytes]:
-        """Return the parts of the latest snapshot; empty if there is none or it cannot be read."""
-        try:
-            rows = list(self._rows("SELECT data FROM snapshot ORDER BY part", ()))
-        except UserError:
-            return []
-        return [row[0] for row in rows if isinstance(row[0], bytes)]
+    def snapshot(self) -> Iterator[bytes]:
+        """Yield the parts of the latest snapshot; nothing if there is none or it cannot be read."""
+        with suppress(UserError):
+            for row in self._rows("SELECT data FROM snapshot ORDER BY part", ()):
+                if isinstance(row[0], bytes):
+                    yield row[0]
 
     def last_seq(self) -> int:
         """Return the sequence number of the last event; 0 if there is none."""

@@ -192,10 +192,10 @@ def test_a_process_that_is_killed_while_it_stores_a_snapshot_leaves_the_older_on
         await kept.keeper.save()
 
     play(tmp_path, save)
-    older = JournalReader(tmp_path).snapshot()
+    older = list(JournalReader(tmp_path).snapshot())
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     assert subprocess.run(command, timeout=60, check=False).returncode == 137
-    assert JournalReader(tmp_path).snapshot() == older
+    assert list(JournalReader(tmp_path).snapshot()) == older
 
     async def start(kept: Kept) -> None:
         assert (kept.state.seq, kept.restored()) == (3, kept.state)
