@@ -35,7 +35,7 @@ class Retention:
     events: float = 90 * DAY
     quarantines: float = DAY
     ended_incidents: int = 1_000
-    ended_alerts: int = 20_000
+    ended_alerts: int = 10_000
 
 
 def sweep(state: JournalState, at: float) -> None:
