@@ -1,4 +1,4 @@
-"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal."""
+"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal, backup, restore."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
 from fleetmedic.terminal.times import instant
+from remediator import journal_commands
 
 LISTEN = "127.0.0.1:9095"
 _config = click.option(
@@ -41,7 +42,12 @@ def remediator() -> None:
       fleetmedic remediator serve --config remediator.yml --data-dir data
       fleetmedic remediator check --config remediator.yml
       fleetmedic remediator journal --data-dir data --json
+      fleetmedic remediator backup --data-dir data /backups
     """
+
+
+remediator.add_command(journal_commands.backup)
+remediator.add_command(journal_commands.restore)
 
 
 @remediator.command()
@@ -232,16 +238,17 @@ def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
       fleetmedic remediator journal --data-dir data
       fleetmedic remediator journal --data-dir data --json --follow
     """
-    from remediator.journal import read_events
+    from remediator.journal_reader import JournalReader
 
-    if not (data_dir / "journal.db").exists() and not follow:
+    reader = JournalReader(data_dir)
+    if not reader.path.exists() and not follow:
         raise UserError(f"{data_dir}: no journal.db in this directory; check --data-dir.")
     after = 0
     while True:
-        for item in read_events(data_dir, after=after, limit=10_000):
+        for item in reader.lines(after=after, limit=10_000):
             after = item["seq"]
             click.echo(json.dumps(item, ensure_ascii=True) if as_json else _line(item))
-        if len(read_events(data_dir, after=after, limit=1)):
+        if len(reader.lines(after=after, limit=1)):
             continue
         if not follow:
             return

@@ -121,18 +121,19 @@ class Engine:
         now = self._context.now()
         news: list[tuple[Alert, Route]] = []
         written: list[Event] = []
+        statuses: dict[str, bool] = {}
         for alert in alerts:
             found = self._policy.route(alert)
             if found.reason is Reason.DEAD_MAN_SIGNAL and alert.firing:
                 self._context.senses.record_watchdog()
-            if self._state.has_recorded(alert):
+            key = alert.key  # one payload may contain it twice
+            if statuses.get(key, self._state.status(key)) is alert.firing:
                 continue
+            statuses[key] = alert.firing
             news.append((alert, found))
-            written.append(events.alert_received(alert, found.target, now, source))
-            if alert.firing and (found.playbook is None or found.target is None):
-                written.append(
-                    events.suppressed(alert, found.target, now, found.reason, found.text)
-                )
+            leads_nowhere = alert.firing and (found.playbook is None or found.target is None)
+            ignored = (found.reason, found.text) if leads_nowhere else None
+            written.append(events.alert_received(alert, found.target, now, source, ignored))
         await self._journal.append(written)
         for alert, found in news:
             self._dispatch(alert, found)
@@ -280,7 +281,7 @@ class Engine:
             return idle
         return min(idle, max(0.01, settled.wake_at - self._context.now()))
 
-    def _wake_waiting_for_budget(self, before: Mapping[str, Incident]) -> None:
+    def _wake_waiting_for_budget(self, before: Mapping[str, None]) -> None:
         """Wake the incidents that wait for the budget, if a target has returned to service."""
         if self._state.taking is before or len(self._state.taking) >= len(before):
             return

@@ -117,7 +117,8 @@ class JournalGauges:
 
         A reboot at any other time is unexpected.
         """
-        times: dict[str, float] = {}
+        known = self._state.repairs.items()
+        times = {target.name: at for target, at in known if target.kind is TargetKind.NODE}
         for target, attempts in self._state.attempts.items():
             repairs = (one for one in attempts if one.effect is Effect.REPAIRS)
             if found := [one.at for one in repairs if one.target.kind is TargetKind.NODE]:

@@ -6,6 +6,7 @@ and 409, with a message, that the order cannot be carried out now.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
@@ -19,6 +20,7 @@ from fleetmedic.kernel.settings import parse_json
 from remediator.admission import RefusedError
 from remediator.core.journal_state import JournalState
 from remediator.engine import Engine
+from remediator.journal_reader import JournalReader
 from remediator.payload import body_of, encoded
 
 MAX_BY = 100
@@ -68,9 +70,10 @@ E = TypeVar("E", bound=IncidentOrderRequest)
 class OrderEndpoints:
     """The HTTP endpoints that accept orders."""
 
-    def __init__(self, engine: Engine, journal_state: JournalState) -> None:
+    def __init__(self, engine: Engine, journal_state: JournalState, journal: JournalReader) -> None:
         self._engine = engine
         self._state = journal_state
+        self._journal = journal
 
     async def pause(self, request: Request) -> Response:
         """Handle the request to pause all actions."""
@@ -105,7 +108,7 @@ class OrderEndpoints:
 
     async def close(self, request: Request) -> Response:
         """Handle the request to close an incident."""
-        identity = self._identity(request)
+        identity = await self._identity(request)
         order = _with_reason(await body_of(request), CloseRequest)
         keep = order.keep_quarantine
         closing = self._engine.incident_orders.close_incident(
@@ -115,27 +118,31 @@ class OrderEndpoints:
 
     async def retry(self, request: Request) -> Response:
         """Handle the request to restart the playbook of an incident."""
-        identity = self._identity(request)
+        identity = await self._identity(request)
         order = _with_reason(await body_of(request), IncidentOrderRequest)
         return await _response(self._engine.incident_orders.retry(identity, order.by, order.reason))
 
     async def approve(self, request: Request) -> Response:
         """Handle the request to approve the return of an incident's target to service."""
-        identity = self._identity(request)
+        identity = await self._identity(request)
         order = _with_reason(await body_of(request), ApprovalRequest)
         orders = self._engine.incident_orders
         return await _response(orders.approve(identity, order.by, order.reason, order.request))
 
     async def reject(self, request: Request) -> Response:
         """Handle the request to reject the return of an incident's target to service."""
-        identity = self._identity(request)
+        identity = await self._identity(request)
         order = _with_reason(await body_of(request), ApprovalRequest)
         orders = self._engine.incident_orders
         return await _response(orders.reject(identity, order.by, order.reason, order.request))
 
-    def _identity(self, request: Request) -> str:
+    async def _identity(self, request: Request) -> str:
         identity = str(request.path_params["identity"])
         if identity not in self._state.incidents:
+            # An incident that is no longer in memory has ended.
+            old = await asyncio.to_thread(self._journal.incident, identity)
+            if old is not None:
+                raise RefusedError(409, f"{identity} has already ended ({old.state}).")
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         return identity
 

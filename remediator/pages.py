@@ -67,7 +67,9 @@ def incident(
 
     def status_of(alert: Episode) -> str:
         record = journal_state.episodes.get(alert.key)
-        return "unknown" if record is None else "firing" if record.alert.firing else "resolved"
+        if record is None:  # only alerts that are over leave the memory
+            return "resolved" if found.ended else "unknown"
+        return "firing" if record.alert.firing else "resolved"
 
     return _page(
         "incident",

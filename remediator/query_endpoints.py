@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -19,11 +18,12 @@ from remediator.core.events import Event, Kind
 from remediator.core.facts import EVERYTHING
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Incident, IncidentState, Playbook
-from remediator.journal import find_events, line
+from remediator.journal_reader import JournalReader, line
 from remediator.payload import encoded
 from remediator.summary import summary
 
 MAX_RELATED = 20
+MAX_ARCHIVED = 50
 _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 
@@ -35,7 +35,7 @@ class QueryEndpoints:
     """
 
     journal_state: JournalState
-    data_dir: Path
+    journal: JournalReader
     cluster: Cluster | None = None
     playbook: Callable[[str], Playbook | None] = lambda _: None
     refusal: Callable[[], str | None] = lambda: None
@@ -44,6 +44,8 @@ class QueryEndpoints:
         """Return the latest incidents and all open incidents."""
         known = list(self.journal_state.incidents.values())
         limit = _number(request, "limit", 1000)
+        if len(known) < limit:
+            known = await asyncio.to_thread(self._with_archived, known, limit)
         shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
         return encoded(
             {
@@ -55,10 +57,12 @@ class QueryEndpoints:
 
     async def incident(self, request: Request) -> Response:
         """Return one incident with its latest events."""
-        found = self.journal_state.incidents.get(request.path_params["identity"])
+        identity = request.path_params["identity"]
+        found = self.journal_state.incidents.get(identity)
+        found = found or await asyncio.to_thread(self.journal.incident, identity)
         if found is None:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
-        story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
+        story = await asyncio.to_thread(self.journal.find, incident=found.id, limit=1000)
         return encoded(
             {
                 "incident": self._as_json(found),
@@ -76,8 +80,7 @@ class QueryEndpoints:
         """Return the latest decisions that match every filter of the request."""
         target = request.query_params.get("target")
         story = await asyncio.to_thread(
-            find_events,
-            self.data_dir,
+            self.journal.find,
             target=str(Target.parse(target)) if target else None,
             incident=request.query_params.get("incident"),
             decided=True,
@@ -91,7 +94,9 @@ class QueryEndpoints:
         the last decision is the current hold."""
         target = Target.parse(request.query_params.get("target", ""))
         limit = _number(request, "limit", 200)
-        known = self.journal_state.incidents.values()
+        memory = self.journal_state.incidents
+        archived = await asyncio.to_thread(self._archived_about, target, frozenset(memory))
+        known = sorted((*archived, *memory.values()), key=lambda one: one.opened)
         own = [one for one in known if one.target == target]
         related = related_to(target, known)[-MAX_RELATED:]
         latest = max((*own, *related), key=lambda one: one.opened, default=None)
@@ -125,7 +130,21 @@ class QueryEndpoints:
         if incident is None:
             return []
         kind = Kind.INCIDENT_OPENED
-        return find_events(self.data_dir, incident=incident.id, kind=kind, limit=1)
+        return self.journal.find(incident=incident.id, kind=kind, limit=1)
+
+    def _with_archived(self, known: Sequence[Incident], limit: int) -> list[Incident]:
+        """Return the latest incidents of the journal, and `known`, which are in memory, oldest first."""
+        memory = {one.id: one for one in known}
+        found = (
+            memory.get(one) or self.journal.incident(one) for one in self.journal.latest(limit)
+        )
+        latest = {one.id: one for one in found if one is not None}
+        return [*(one for one in known if one.id not in latest), *latest.values()]
+
+    def _archived_about(self, target: Target, memory: frozenset[str]) -> list[Incident]:
+        """Return the latest incidents with decisions about a target that are no longer in memory."""
+        ids = (one for one in self.journal.about(target, MAX_ARCHIVED) if one not in memory)
+        return [found for one in ids if (found := self.journal.incident(one)) is not None]
 
     def _events_about(
         self, target: Target, related: Sequence[Incident], held: Sequence[Incident], limit: int
@@ -135,14 +154,14 @@ class QueryEndpoints:
         These are the decisions about the target itself, the decisions of related incidents, and the
         records of current holds. A record of a hold may be older than the limit.
         """
-        folder = self.data_dir
-        found = find_events(folder, target=str(target), decided=True, limit=limit)
+        find = self.journal.find
+        found = find(target=str(target), decided=True, limit=limit)
         for one in related:
-            events = find_events(folder, incident=one.id, decided=True, limit=1000)
+            events = find(incident=one.id, decided=True, limit=1000)
             found += [event for event in events if concerns(event, target, one)]
         for one in held:
             reason = str(one.current_reason[0])
-            found += find_events(folder, incident=one.id, reason=reason, limit=1)
+            found += find(incident=one.id, reason=reason, limit=1)
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
     async def _no_decisions(self, target: Target) -> str:

@@ -59,11 +59,21 @@ class Event:
     seq: int = 0
 
 
-def alert_received(alert: Alert, target: Target | None, at: float, source: str) -> Event:
-    """Return the event for a received alert. `source` is the webhook or Alertmanager's API."""
+def alert_received(
+    alert: Alert,
+    target: Target | None,
+    at: float,
+    source: str,
+    ignored: tuple[Reason, str] | None = None,
+) -> Event:
+    """Return the event for a received alert. `source` is the webhook or Alertmanager's API.
+
+    `ignored` is the reason, with its text, why a firing alert leads to no action. Then no other event
+    about the alert follows.
+    """
     reason = Reason.ALERT_RECEIVED if alert.firing else Reason.ALERT_RESOLVED
     status = "firing" if alert.firing else "resolved"
-    data = {
+    data: dict[str, Any] = {
         "alertname": alert.name,
         "fingerprint": alert.fingerprint,
         "startsAt": alert.starts_text,
@@ -74,11 +84,18 @@ def alert_received(alert: Alert, target: Target | None, at: float, source: str) 
         "source": source,
     }
     text = f"{alert.name or 'An alert without a name'} is {status}."
+    if ignored is not None:
+        reason, why = ignored
+        data["suppressed"] = True
+        text = f"{text} {why}"
     return Event(Kind.ALERT_RECEIVED, at, None, _text(target), reason, text, data)
 
 
 def suppressed(alert: Alert, target: Target | None, at: float, reason: Reason, text: str) -> Event:
-    """Return the event for an alert that leads to no action, with the reason."""
+    """Return the event for an alert that leads to no action, with the reason.
+
+    An alert for which this is known when it arrives has one event only (`alert_received`).
+    """
     data = {"alertname": alert.name, "fingerprint": alert.fingerprint, "key": alert.key}
     return Event(Kind.SUPPRESSED, at, None, _text(target), reason, text, data)
 

@@ -202,9 +202,8 @@ def absorbable(node: Target, journal_state: JournalState) -> tuple[Incident, ...
     """Return the incidents of a node's GPUs that the node's incident takes over, oldest first."""
     return tuple(
         one
-        for one in journal_state.open_incidents()
+        for one in journal_state.open_on(node.name)
         if one.target.kind is TargetKind.GPU
-        and one.target.name == node.name
         and one.state in BEFORE_REPAIR
         and one.held not in KEPT_BY_OTHERS
     )

@@ -297,7 +297,7 @@ def open_incident(
     level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
     level = Level.OBSERVE if playbook.notify_only or not first.may_act else level
     identity = incident_id(alert.key, target)
-    if identity in journal_state.incidents:
+    if identity in journal_state.incidents or journal_state.may_be_archived(alert, now):
         identity = incident_id(f"{alert.key}/{now}", target)
     again = journal_state.recurrence(target, now - terms.window)
     text = f"Playbook {playbook.name} matches {alert.name} on {target}."

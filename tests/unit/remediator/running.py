@@ -27,6 +27,7 @@ from remediator.policy import Policy
 from remediator.reported_hardware import ReportedHardware
 from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
+from remediator.snapshots import encode, freeze, restore
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
 from tests.unit.remediator.shipped_alerts import as_declared
 
@@ -189,3 +190,5 @@ async def world(
         for event in replay(folder):
             again.apply(event)
         assert again == journal_state, "replaying the journal must give the live state"
+        parts = encode(freeze(journal_state), journal_state.retention)
+        assert restore(parts, journal_state.retention) == journal_state, "so must a snapshot"

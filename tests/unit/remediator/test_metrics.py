@@ -17,7 +17,7 @@ from remediator.core import events, plan
 from remediator.core.events import Kind
 from remediator.core.journal_state import JournalState, Storm
 from remediator.core.lifecycle import new_incident
-from remediator.core.model import Incident, IncidentState, Level, Rung
+from remediator.core.model import Alert, Incident, IncidentState, Level, Rung
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
 from remediator.gauges import HOLDS, MAX_LABEL, MAX_OWNERS
@@ -301,3 +301,21 @@ def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> 
         assert family.type == known.type, name
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(known.labels), name
+
+
+def test_an_alert_that_leads_nowhere_counts_as_received_and_with_its_reason() -> None:
+    metrics = RemediatorMetrics(JournalState())
+    one = Alert("f", NOW, "x", True, {"alertname": "A"})
+    ignored = (Reason.NO_PLAYBOOK, "No playbook matches A.")
+    metrics.count_event(events.alert_received(one, None, NOW, "webhook", ignored), None)
+    for reason in ("alert_received", "no_playbook"):
+        assert _value(metrics, f'remediator_decisions_total{{reason="{reason}"}}') == 1
+    assert _value(metrics, "remediator_journal_events_total") == 1
+
+
+def test_the_last_reboot_of_a_node_is_exported_after_its_attempts_are_forgotten() -> None:
+    journal_state = JournalState()
+    journal_state.repairs = {Target.parse("node1"): NOW, Target.parse("node1/3"): NOW + 5}
+    metrics = RemediatorMetrics(journal_state)
+    series = 'remediator_node_reboot_timestamp_seconds{target_node="node1"}'
+    assert _value(metrics, series) == NOW

@@ -94,9 +94,14 @@ def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
     journal_state = JournalState()
     _receive(journal_state, alert(), GPU, playbook)
     one = journal_state.incident_on(GPU)
-    journal_state.incidents[one.id] = closed = _closed(one, NOW + 20)
-    journal_state.open.pop(GPU)
-    journal_state.cured[GPU] = closed.repaired_at
+    closed = _closed(one, NOW + 20)
+    journal_state.incidents[one.id] = replace(closed, state=IncidentState.PROBATION)
+    journal_state.apply(
+        events.moved(
+            journal_state.incidents[one.id], IncidentState.CLOSED, NOW + 20, Reason.READMITTED
+        )
+    )
+    assert journal_state.cured[GPU] == closed.repaired_at
     assert _receive(journal_state, alert(), GPU, playbook, NOW + 60) == ()
     late = _receive(
         journal_state, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60
