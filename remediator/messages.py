@@ -21,7 +21,7 @@ OCCASIONS = {
     "treated": "{target} is quarantined, and the remediator is handling it: {alerts}{why}",
     "quarantined": "{target} is quarantined: {alerts}{why}",
     "back": "{target} is back in service and healthy; the incident is closed.",
-    "job_failed": "The remediator has ended {target}, because the job keeps failing: {alerts}{why}",
+    "job_failed": "{target} has been failed by the remediator, because the job keeps failing: {alerts}{why}",
     "closed": "{target}: the incident is closed. {why}",
     "escalated": "{target} needs an operator: {alerts}{why}",
     "failed": "{target} needs an operator; the remediator takes no further action: {alerts}{why}",

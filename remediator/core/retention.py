@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
+from fleetmedic.kernel.labels import Target
 from remediator.core.action import Effect
-
-if TYPE_CHECKING:
-    from remediator.core.journal_state import JournalState
+from remediator.core.journal_records import Attempt, EpisodeRecord, Pin, Storm
+from remediator.core.model import Incident
 
 DAY = 86_400.0
 HOUR = 3_600.0
@@ -38,7 +38,36 @@ class Retention:
     ended_alerts: int = 10_000
 
 
-def sweep(state: JournalState, at: float) -> None:
+class Remembered(Protocol):
+    """The parts of the journal's state that are forgotten here. JournalState describes them."""
+
+    retention: Retention
+    incidents: dict[str, Incident]
+    ended: dict[str, float]
+    episodes: dict[str, EpisodeRecord]
+    ended_alerts: dict[str, float]
+    unreduced: dict[str, None]
+    attempts: dict[Target, list[Attempt]]
+    quarantines: list[Attempt]
+    cured: dict[Target, float]
+    returns: dict[Target, list[float]]
+    repairs: dict[Target, float]
+    pins: dict[Target, Pin]
+    storms: dict[str, Storm]
+    storm_ended: dict[str, float]
+    groups: dict[str, float]
+    covered: dict[str, frozenset[str]]
+    trim_incidents_at: int
+    trim_alerts_at: int
+
+    def open_incidents(self) -> tuple[Incident, ...]: ...
+
+    def forget_incident(self, incident: Incident) -> None: ...
+
+    def forget_alert(self, key: str) -> None: ...
+
+
+def sweep(state: Remembered, at: float) -> None:
     """Forget what is too old at the time `at`, and what exceeds the maximum numbers."""
     kept, memory = state.retention, at - state.retention.memory
     _forget_steps(state, memory, at - kept.quarantines)
@@ -56,7 +85,7 @@ def sweep(state: JournalState, at: float) -> None:
     _forget_alerts(state, memory)
 
 
-def reduce(state: JournalState, at: float) -> None:
+def reduce(state: Remembered, at: float) -> None:
     """Drop the labels of the alerts that were over an hour before `at`.
 
     Not at once: an alert may be over before the engine has added it to an incident. The labels of the alerts
@@ -69,7 +98,7 @@ def reduce(state: JournalState, at: float) -> None:
             del state.unreduced[key]
 
 
-def _forget_steps(state: JournalState, memory: float, quarantines: float) -> None:
+def _forget_steps(state: Remembered, memory: float, quarantines: float) -> None:
     for target, attempts in list(state.attempts.items()):
         for old in [one for one in attempts if one.at < memory]:
             attempts.remove(old)
@@ -84,7 +113,7 @@ def _forget_steps(state: JournalState, memory: float, quarantines: float) -> Non
     state.quarantines[:] = [one for one in state.quarantines if one.at >= quarantines]
 
 
-def trim(state: JournalState) -> None:
+def trim(state: Remembered) -> None:
     """Forget the oldest ended incidents and alerts if they exceed the maximum numbers by a tenth.
 
     Between two trims only their number is compared, so a trim costs little for each event.
@@ -101,7 +130,7 @@ def next_trim(size: int, most: int) -> int:
     return base + max(1, base // 10)
 
 
-def _forget_incidents(state: JournalState, before: float) -> None:
+def _forget_incidents(state: Remembered, before: float) -> None:
     """Forget incidents that ended before `before`, and the oldest ones above the maximum number."""
     excess = len(state.ended) - state.retention.ended_incidents
     held = _held(state)
@@ -123,7 +152,7 @@ def _forget_incidents(state: JournalState, before: float) -> None:
     state.trim_incidents_at = next_trim(len(state.ended), state.retention.ended_incidents)
 
 
-def _forget_alerts(state: JournalState, before: float) -> None:
+def _forget_alerts(state: Remembered, before: float) -> None:
     """Forget alerts that were over before `before`, and the oldest ones above the maximum number.
 
     The alerts of an incident in memory leave with it.
@@ -140,7 +169,7 @@ def _forget_alerts(state: JournalState, before: float) -> None:
     state.trim_alerts_at = next_trim(len(state.ended_alerts), state.retention.ended_alerts)
 
 
-def _held(state: JournalState) -> frozenset[str]:
+def _held(state: Remembered) -> frozenset[str]:
     """Return the keys of the alerts that are evidence in open incidents."""
     return frozenset(one.key for incident in state.open_incidents() for one in incident.alerts)
 

@@ -234,7 +234,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 # Modules that run beside the engine, at the edge of the machine or of a person's terminal.
-REAL_TIME = r"remediator/(app|cli|clocks|installation)\.py|remediator/(console|dashboards|channels|discovery|clusters)/.*"
+REAL_TIME = r"remediator/(app|cli|journal_commands|clocks|installation)\.py|remediator/(console|dashboards|channels|discovery|clusters)/.*"
 
 
 def test_the_engine_reads_no_clock_of_its_own() -> None:

@@ -304,7 +304,7 @@ def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> 
 
 
 def test_an_alert_that_leads_nowhere_counts_as_received_and_with_its_reason() -> None:
-    metrics = RemediatorMetrics(JournalState())
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
     one = Alert("f", NOW, "x", True, {"alertname": "A"})
     ignored = (Reason.NO_PLAYBOOK, "No playbook matches A.")
     metrics.count_event(events.alert_received(one, None, NOW, "webhook", ignored), None)
@@ -316,6 +316,6 @@ def test_an_alert_that_leads_nowhere_counts_as_received_and_with_its_reason() ->
 def test_the_last_reboot_of_a_node_is_exported_after_its_attempts_are_forgotten() -> None:
     journal_state = JournalState()
     journal_state.repairs = {Target.parse("node1"): NOW, Target.parse("node1/3"): NOW + 5}
-    metrics = RemediatorMetrics(journal_state)
+    metrics = RemediatorMetrics(journal_state, lambda: NOW)
     series = 'remediator_node_reboot_timestamp_seconds{target_node="node1"}'
     assert _value(metrics, series) == NOW

@@ -363,7 +363,7 @@ def test_a_hold_is_asked_about_again_soon_and_less_often_the_longer_it_lasts(
         "paused": True, "quarantine_owner": None,
         "stops": Stops(pause="x", pause_group="pause/1"),
     }  # fmt: skip
-    for held_for, seconds in ((0.0, 2.0), (8.0, 2.0), (20.0, 5.0), (60.0, 15.0), (9000.0, 15.0)):
+    for held_for, seconds in ((0.0, 2.0), (8.0, 2.0), (20.0, 5.0), (60.0, 15.0), (9000.0, 300.0)):
         settled = settle(case(replace(one, held_since=NOW - held_for), **paused))
         assert settled.wake_at == NOW + seconds
         assert settled.hold.reason is Reason.PAUSED
