@@ -1,7 +1,7 @@
 """Ninety days of a large fleet through the unchanged engine, on a virtual clock and the in-memory cluster.
 
-Alerts of applications and hardware faults arrive at random times. A faulty GPU or node fails its test until
-the right repair, and its alert ends a minute after the repair. The journal is kept in memory, and metrics of
+Alerts of applications and hardware faults arrive at random times. A faulty GPU fails its test until the right
+repair, the job on it crashes, and its alert ends a minute after the repair. The journal is kept in memory, and metrics of
 repaired hardware are healthy. Prometheus, Alertmanager and the reconciler are left out.
 
 Printed: CPU seconds, the number of decisions, and how the incidents ended. The exit code is 1 if a faulty
@@ -204,6 +204,8 @@ class Fleet:
         )
         self.cluster.make_unhealthy(target, heals_by=heals_by)
         self.faults.append(Fault(name, target, heals_by))
+        for job in await self.cluster.jobs_on(target):
+            self.cluster.crash(job.job_id)
         one = alert(name, target, at=wall(), instrument=instrument)
         await self.engine.receive([one], "webhook")
         while not (await self.cluster.probe(target)).passed:
