@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from remediator.clusters.base import Cluster, ClusterError, Unsupported
 from remediator.core.events import Event, Kind
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Incident, IncidentState, Playbook
+from remediator.incident_list import select
 from remediator.journal import find_events, line
 from remediator.payload import encoded
 from remediator.summary import summary
@@ -40,13 +42,22 @@ class QueryEndpoints:
     refusal: Callable[[], str | None] = lambda: None
 
     async def incidents(self, request: Request) -> Response:
-        """Return the latest incidents and all open incidents."""
-        known = list(self.journal_state.incidents.values())
-        limit = _number(request, "limit", 1000)
-        shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
+        """Return the latest incidents and all open incidents, and how many are left out."""
+        target = request.query_params.get("target")
+        found = select(
+            self.journal_state.incidents.values(),
+            _number(request, "limit", 1000),
+            before=request.query_params.get("before"),
+            target=Target.parse(target) if target else None,
+            node=request.query_params.get("node"),
+            since=_time(request, "since"),
+        )
         return encoded(
             {
-                "incidents": [self._as_json(one) for one in shown],
+                "incidents": [self._as_json(one) for one in found.shown],
+                "total": found.total,
+                "left_out": found.left_out,
+                "before": found.before,
                 "pause": _pause(self.journal_state),
                 "refusal": self.refusal(),
             }
@@ -57,18 +68,23 @@ class QueryEndpoints:
         found = self.journal_state.incidents.get(request.path_params["identity"])
         if found is None:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
-        story = await asyncio.to_thread(find_events, self.data_dir, incident=found.id, limit=1000)
+        limit = _number(request, "limit", 1000)
+        story = await asyncio.to_thread(
+            find_events, self.data_dir, incident=found.id, limit=limit + 1
+        )
         return encoded(
             {
                 "incident": self._as_json(found),
                 "summary": summary(found, self.playbook(found.playbook), self.refusal()),
-                "events": [line(event) for event in story],
+                "events": [line(event) for event in story[-limit:]],
+                "truncated": len(story) > limit,
             }
         )
 
     async def decisions(self, request: Request) -> Response:
         """Return the latest decisions that match every filter of the request."""
         target = request.query_params.get("target")
+        limit = _number(request, "limit", 200)
         story = await asyncio.to_thread(
             find_events,
             self.data_dir,
@@ -76,9 +92,10 @@ class QueryEndpoints:
             incident=request.query_params.get("incident"),
             decided=True,
             reason=request.query_params.get("reason"),
-            limit=_number(request, "limit", 200),
+            limit=limit + 1,
         )
-        return encoded({"decisions": [line(event) for event in story]})
+        shown = [line(event) for event in story[-limit:]]
+        return encoded({"decisions": shown, "truncated": len(story) > limit})
 
     async def why(self, request: Request) -> Response:
         """Return the decisions about a target, newest last. If an incident of the target is held,
@@ -87,17 +104,21 @@ class QueryEndpoints:
         limit = _number(request, "limit", 200)
         known = self.journal_state.incidents.values()
         own = [one for one in known if one.target == target]
-        related = related_to(target, known)[-MAX_RELATED:]
+        all_related = related_to(target, known)
+        related = all_related[-MAX_RELATED:]
         latest = max((*own, *related), key=lambda one: one.opened, default=None)
         held = [one for one in (*related, *own) if _is_held(one)]
-        story = await asyncio.to_thread(self._events_about, target, related, held, limit)
-        decided = with_present(story, held)[-limit:]
+        # One more than the limit, to know whether decisions are left out.
+        story = await asyncio.to_thread(self._events_about, target, related, held, limit + 1)
+        present = with_present(story, held)
+        decided = present[-limit:]
         if len(decided) == limit:
             began = await asyncio.to_thread(self._opening_event, latest)
             decided = [one for one in began if one not in decided] + decided
         found: dict[str, Any] = {
             "target": str(target),
             "decisions": [line(event) for event in decided],
+            "truncated": len(present) > limit or len(all_related) > MAX_RELATED,
             "incidents": [one.id for one in (*own, *related)],
             "pause": _pause(self.journal_state),
             "refusal": self.refusal(),
@@ -291,3 +312,12 @@ def _number(request: Request, name: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 10_000):
         raise UserError(f"{name}={text[:20]!r}: expected a number from 1 to 10000.")
     return int(text)
+
+
+def _time(request: Request, name: str) -> float | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text, re.ASCII):
+        raise UserError(f"{name}={text[:20]!r}: expected a time in Unix seconds.")
+    return float(text)
