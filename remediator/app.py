@@ -193,6 +193,7 @@ async def running(
             clock.now,
             metrics.count_internal_error,
             metrics.count_evaluation,
+            addresses=len(settings.webhooks),
         )
         engine = Engine(rules, journal_state, journal, engine_context)
         dashboards = DashboardRoutes(
