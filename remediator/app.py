@@ -28,6 +28,7 @@ from remediator.connections import TimedConnection
 from remediator.core.events import Event, Kind
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Level, Playbook
+from remediator.credentials import key_named, read_credentials
 from remediator.dashboards import proxy
 from remediator.dashboards.routes import DashboardRoutes
 from remediator.discovery.watch import Discovery
@@ -47,7 +48,7 @@ from remediator.reported_hardware import ReportedHardware
 from remediator.senses import FactSources as Facts
 from remediator.senses import Senses
 from remediator.sensors import Sensors
-from remediator.settings import RemediatorSettings, read_token
+from remediator.settings import RemediatorSettings
 from remediator.webhook import ServerContext, make_app
 
 log = structlog.get_logger("remediator")
@@ -104,6 +105,7 @@ async def running(
 
     `take_over` is the reason to take the cluster's lock from another installation; empty: do not take it.
     """
+    given = notifications(settings)  # an error must not leave a journal behind
     journal_state = JournalState()
     clock = WallClock()
     metrics = RemediatorMetrics(journal_state, clock.now)
@@ -142,7 +144,6 @@ async def running(
                 ]
             )
         sender = await stack.enter_async_context(Notifier())
-        given = notifications(settings)
         delivery = open_channels(given, sender)
         metrics.initialize(
             actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
@@ -250,7 +251,10 @@ async def running(
 
 def notifications(settings: RemediatorSettings) -> Notifications:
     """Read notifications.yml; returns no channels if the file is not configured. Raises UserError."""
-    return read_notifications(settings.notifications) if settings.notifications else Notifications()
+    if settings.notifications is None:
+        return Notifications()
+    with key_named(settings, "notify.file"):
+        return read_notifications(settings.notifications)
 
 
 async def _lock(
@@ -268,10 +272,9 @@ async def serve(
     settings: RemediatorSettings, data_dir: Path, host: str, port: int, take_over: str = ""
 ) -> None:
     """Run the remediator until SIGTERM or SIGINT. Raises UserError for invalid settings or files."""
-    token, warning = read_token(settings.token_file)
-    if warning:
+    credentials = read_credentials(settings)
+    for warning in credentials.warnings:
         log.warning("token_file_open", text=warning)
-    viewers = read_token(settings.view_password_file)[0] if settings.view_password_file else None
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     cluster = open_cluster(
         settings.adapter, settings.cluster, settings.adapter_settings, settings.where
@@ -285,7 +288,12 @@ async def serve(
                 parts.journal_state,
                 parts.metrics,
                 parts.delivery,
-                Access(token, viewers, settings.allowed_hosts, settings.trusted_proxies),
+                Access(
+                    credentials.token,
+                    credentials.view_password,
+                    settings.allowed_hosts,
+                    settings.trusted_proxies,
+                ),
                 data_dir,
                 parts.unready,
                 parts.dashboards,

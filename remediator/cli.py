@@ -93,7 +93,7 @@ def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str 
 @remediator.command()
 @_config
 def check(config: Path) -> None:
-    """Check remediator.yml, its token file and all playbooks.
+    """Check remediator.yml, the files that it names, and all playbooks.
 
     The command prints the playbooks and the alerts that they match.
 
@@ -101,19 +101,23 @@ def check(config: Path) -> None:
     Example:
       fleetmedic remediator check --config remediator.yml
     """
+    from fleetmedic.alerting.settings import read as read_notifications
     from remediator.clusters.registry import open_cluster
+    from remediator.credentials import key_named, read_credentials
     from remediator.discovery.hosts import read_hosts
     from remediator.playbook_library import load_library
-    from remediator.settings import load_settings, read_token
+    from remediator.settings import load_settings
 
     settings = load_settings(config)
-    _, warning = read_token(settings.token_file)
+    warnings = read_credentials(settings).warnings
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     open_cluster(settings.adapter, settings.cluster, settings.adapter_settings, settings.where)
-    hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
-    if settings.view_password_file:
-        read_token(settings.view_password_file)
-    if warning:
+    with key_named(settings, "discovery.hosts"):
+        hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
+    with key_named(settings, "notify.file"):
+        if settings.notifications is not None:
+            read_notifications(settings.notifications)
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     if settings.prometheus_url is None and any(
         "metrics" in p.verify.tests for p in playbooks if p.ladder

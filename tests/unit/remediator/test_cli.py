@@ -106,3 +106,35 @@ def test_targets_are_printed_or_written_as_prometheus_reads_them(tmp_path) -> No
     assert out.read_text() == said
     hosts.write_text("hosts: [a]")
     assert "cannot be written" in str(_run("targets", hosts, "--out", tmp_path / "x/y").exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ("notify: {file: FOLDER/none.yml}\n", "$.notify.file"),
+        ("notify: {file: FOLDER}\n", "$.notify.file"),
+        ("discovery: {hosts: FOLDER/none.yml}\n", "$.discovery.hosts"),
+        ("view_password_file: FOLDER/none\n", "$.view_password_file"),
+        ("view_password_file: FOLDER/token\n", "$.view_password_file"),
+    ],
+)
+def test_check_and_serve_refuse_the_same_files_and_name_their_key(
+    config, tmp_path, more, key
+) -> None:
+    config.write_text(config.read_text() + more.replace("FOLDER", str(tmp_path)))
+    result = _run("check", "--config", config)
+    assert isinstance(result.exception, UserError), result.output
+    assert f"{config}: at {key}: {tmp_path}" in str(result.exception)
+    if key == "$.discovery.hosts":
+        return  # the remediator serves without a valid list, and waits for one
+    data = tmp_path / "data"
+    listen = ("--web.listen-address", "127.0.0.1:0", "--data-dir", data)
+    again = _run("serve", "--config", config, *listen)
+    assert str(again.exception) == str(result.exception)
+    assert not data.exists(), "a refused start leaves no journal behind"
+
+
+def test_a_file_in_place_of_a_playbook_folder_is_no_missing_folder(config, tmp_path) -> None:
+    config.write_text(config.read_text() + f"playbook_dirs: [{tmp_path}/token]\n")
+    result = _run("check", "--config", config)
+    assert f"{tmp_path}/token: not a directory; correct playbook_dirs" in str(result.exception)
