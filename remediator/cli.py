@@ -11,6 +11,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
+from fleetmedic.terminal.output import legible
 from fleetmedic.terminal.times import instant
 
 LISTEN = "127.0.0.1:9095"
@@ -83,11 +84,11 @@ def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str 
 
     host, port = _address(listen)
     configure_logs(level)
-    if take_over is not None and not take_over.strip():
+    if take_over is not None and not legible(take_over):
         raise UserError(
             "--take-over: a reason is required; the other remediator writes it to its log."
         )
-    asyncio.run(app.serve(load_settings(config), data_dir, host, port, (take_over or "").strip()))
+    asyncio.run(app.serve(load_settings(config), data_dir, host, port, legible(take_over or "")))
 
 
 @remediator.command()

@@ -11,10 +11,10 @@ from pathlib import Path
 from fleetmedic.kernel.errors import UserError
 from remediator.settings import RemediatorSettings
 
-TOKEN_CURE = (
+WRITE_THE_SAME = (
     "write a long random token into it (mode 0600) and configure the same token in Alertmanager"
 )
-PASSWORD_CURE = (
+WRITE_ANOTHER = (
     "write a long random password into it (mode 0600), or remove view_password_file; "
     "users enter this password in their browser"
 )
@@ -37,7 +37,7 @@ def read_credentials(settings: RemediatorSettings) -> Credentials:
         return Credentials(token, None, tuple(filter(None, (token_warning,))))
     with key_named(settings, "view_password_file"):
         password, password_warning = read_token(
-            settings.view_password_file, "password", PASSWORD_CURE
+            settings.view_password_file, "password", WRITE_ANOTHER
         )
         if password == token:
             raise UserError(
@@ -56,7 +56,7 @@ def key_named(settings: RemediatorSettings, key: str) -> Iterator[None]:
         raise UserError(f"{settings.where}: at $.{key}: {error}") from None
 
 
-def read_token(path: Path, noun: str = "token", cure: str = TOKEN_CURE) -> tuple[str, str | None]:
+def read_token(path: Path, noun: str = "token", cure: str = WRITE_THE_SAME) -> tuple[str, str | None]:
     """Read a token; returns it with a warning if other users may read the file. Raises UserError.
 
     `noun` is what the file contains. `cure` says what to do if the file does not exist.
