@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
 from fleetmedic.terminal.output import legible
@@ -134,8 +135,8 @@ def check(config: Path) -> None:
             err=True,
         )
     if hosts:
-        click.echo(f"{settings.hosts}: valid, {len(hosts)} scrape targets.")
-    click.echo(f"{config}: valid. Level {settings.level}, {len(playbooks)} playbooks:")
+        click.echo(f"{settings.hosts}: valid, {counted(len(hosts), 'scrape target')}.")
+    click.echo(f"{config}: valid. Level {settings.level}, {counted(len(playbooks), 'playbook')}:")
     for playbook in playbooks:
         names = ", ".join(playbook.alertnames) or "any alert"
         also = "".join(f", {key}={value}" for key, value in playbook.labels)
@@ -212,7 +213,7 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
         raise UserError(
             f"{out}: cannot be written: {error.strerror}; specify another file with --out."
         ) from None
-    click.echo(f"{out}: {len(found)} scrape targets.")
+    click.echo(f"{out}: {counted(len(found), 'scrape target')}.")
 
 
 @remediator.command()

@@ -56,7 +56,9 @@ def key_named(settings: RemediatorSettings, key: str) -> Iterator[None]:
         raise UserError(f"{settings.where}: at $.{key}: {error}") from None
 
 
-def read_token(path: Path, noun: str = "token", cure: str = WRITE_THE_SAME) -> tuple[str, str | None]:
+def read_token(
+    path: Path, noun: str = "token", cure: str = WRITE_THE_SAME
+) -> tuple[str, str | None]:
     """Read a token; returns it with a warning if other users may read the file. Raises UserError.
 
     `noun` is what the file contains. `cure` says what to do if the file does not exist.

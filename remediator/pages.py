@@ -60,9 +60,7 @@ class Notices:
 ABLE = Notices()
 
 
-def home(
-    journal_state: JournalState, notices: Notices = ABLE, *, before: str | None = None
-) -> str:
+def home(journal_state: JournalState, notices: Notices = ABLE, *, before: str | None = None) -> str:
     """Return the page with the latest incidents and all open incidents, newest first.
 
     `before` selects the incidents that were opened before the incident with this id. Raises UserError

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from fleetmedic.hardware.simulated_load import with_load
+from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.job_output import JobOutput, follow_output
@@ -235,4 +236,4 @@ def stop(stack: StackLocation, grace: float) -> None:
     from fleetmedic.localcluster.shutdown import shutdown
 
     ended = shutdown(stack.state, grace)
-    click.echo(f"Stopped {ended} processes.")
+    click.echo(f"Stopped {counted(ended, 'process')}.")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import status as view
@@ -179,7 +180,7 @@ def down(stack: StackLocation) -> None:
         click.echo(
             f"No stack is running in {state}."
             if not left
-            else f"Ended {left} processes that an earlier stack left in {state}."
+            else f"Ended {counted(left, 'process')} that an earlier stack left in {state}."
         )
         return
     began = time.monotonic()

@@ -20,6 +20,7 @@ from typing import TypeVar
 import msgspec
 
 from fleetmedic.hardware.state import Hardware
+from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
@@ -168,7 +169,8 @@ class LocalClusterAdapter(Cluster):
             return ProbeResult(False, " ".join(failed) or f"{target} has no GPU to test.")
         if target.kind is TargetKind.GPU:
             return results[0]
-        return ProbeResult(True, f"All {len(results)} GPUs of {target.name} passed their test.")
+        number = counted(len(results), "GPU")
+        return ProbeResult(True, f"{number} of {target.name} tested: each passed its test.")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
         await self._order(lambda c: c.scale(workload, replicas, op_id=op_id))

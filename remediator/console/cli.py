@@ -312,4 +312,6 @@ def _left_out(answer: IncidentsResponse, selection: _Selection) -> str:
     number = answer.left_out
     noun, verb = ("incident", "is") if number == 1 else ("incidents", "are")
     command = f"incidents{' --all' if selection.ended else ''} --before {answer.before}"
-    return f"{number} earlier {noun} {verb} not shown; {suggested(command)} lists earlier incidents."
+    return (
+        f"{number} earlier {noun} {verb} not shown; {suggested(command)} lists earlier incidents."
+    )

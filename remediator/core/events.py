@@ -72,7 +72,7 @@ def alert_received(alert: Alert, target: Target | None, at: float, source: str) 
         "key": alert.key,
         "source": source,
     }
-    text = f"{alert.name or 'An alert without a name'} is {status}."
+    text = f"{alert.shown_name} is {status}."
     return Event(Kind.ALERT_RECEIVED, at, None, _text(target), reason, text, data)
 
 
@@ -101,7 +101,7 @@ def opened(
 
 def absorbed(incident: str, target: Target, episode: Episode, at: float) -> Event:
     """Return the event that adds an alert to an incident."""
-    text = f"{episode.alertname} belongs to this incident."
+    text = f"{episode.shown_name} belongs to this incident."
     data = asdict(episode)
     return Event(Kind.ALERT_ABSORBED, at, incident, str(target), Reason.ABSORBED, text, data)
 

@@ -61,6 +61,11 @@ class StepState(StrEnum):
     WITHDRAWN = "WITHDRAWN"
 
 
+def shown_name(name: str) -> str:
+    """Return the name of an alert for a sentence, also if the alert has no name."""
+    return name if name.strip() else "(alert without a name)"
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One alert as received. `starts_at` is Unix seconds; `starts_text` is the same time as the
@@ -77,6 +82,11 @@ class Alert:
     def name(self) -> str:
         """Return the alert's name from its label `alertname`, or an empty string."""
         return self.labels.get("alertname", "")
+
+    @property
+    def shown_name(self) -> str:
+        """Return the alert's name for a sentence."""
+        return shown_name(self.name)
 
     @property
     def stage(self) -> str:
@@ -109,6 +119,11 @@ class Episode:
     uuid: str = ""
     instrument: str = ""
     stage: str = ""
+
+    @property
+    def shown_name(self) -> str:
+        """Return the alert's name for a sentence."""
+        return shown_name(self.alertname)
 
     @property
     def may_act(self) -> bool:

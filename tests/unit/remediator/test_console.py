@@ -165,7 +165,9 @@ def test_a_list_that_is_cut_says_so_and_how_to_see_the_rest(
     cut = {"incidents": [OPEN, CLOSED], "total": 11, "left_out": 9, "before": CLOSED["id"]}
     place.put("/api/v1/incidents", cut)
     first = run(incidents, "--all").output.splitlines()[0]
-    assert first.startswith("9 earlier incidents are not shown; `fleetmedic incidents --all --before ")
+    assert first.startswith(
+        "9 earlier incidents are not shown; `fleetmedic incidents --all --before "
+    )
     assert f"--before inc-aaaaaaaaaa --state-dir {state}" in first
     assert place.asked[-1][1] == "/api/v1/incidents?limit=1000"
     run(incidents, "--all", "--limit", "5", "--before", "inc-aaaaaaaaaa")
@@ -185,9 +187,7 @@ def test_a_target_is_found_by_the_remediator_and_not_in_the_list(
     assert place.asked[0][1] == "/api/v1/incidents?target=gpu%2Fnode2%2F3"
 
 
-def test_events_and_decisions_that_are_cut_say_so(
-    run: Callable[..., Result], place: Place
-) -> None:
+def test_events_and_decisions_that_are_cut_say_so(run: Callable[..., Result], place: Place) -> None:
     path = f"/api/v1/incidents/{OPEN['id']}"
     place.put(path, {"incident": OPEN, "events": EVENTS, "truncated": True})
     output = run(incidents, "show", OPEN["id"]).output

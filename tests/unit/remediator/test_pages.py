@@ -158,7 +158,9 @@ def test_the_pages_say_that_another_remediator_acts() -> None:
     taken = "Another remediator (on host <b>) acts; this one takes no action."
     for page in (
         pages.home(journal_state, pages.Notices(taken)),
-        pages.incident(journal_state.incidents["inc-1"], [], journal_state, None, pages.Notices(taken)),
+        pages.incident(
+            journal_state.incidents["inc-1"], [], journal_state, None, pages.Notices(taken)
+        ),
     ):
         banner = "Another remediator (on host &lt;b&gt;) acts; this one takes no action."
         assert f'role="status">{banner}' in page

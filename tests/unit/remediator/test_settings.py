@@ -99,7 +99,7 @@ def test_token_file_and_no_alertmanager_are_enough_and_the_level_is_observe(read
         (FULL.replace("_file: /t", '_file: "a\\0"'), "$.webhook_token_file"),
         (FULL + 'view_password_file: ""', "$.view_password_file"),
         (FULL.replace("[/p]", '[/p, ""]'), "$.playbook_dirs[1]"),
-        (FULL.replace('webhooks: [', 'file: "", webhooks: ['), "$.notify.file"),
+        (FULL.replace("webhooks: [", 'file: "", webhooks: ['), "$.notify.file"),
         (FULL + 'discovery: {hosts: ""}', "$.discovery.hosts"),
         (FULL + 'discovery: {hosts: h, file_sd: ""}', "$.discovery.file_sd"),
     ],
