@@ -209,7 +209,7 @@ def load_settings(path: Path) -> RemediatorSettings:
             for n, one in enumerate(raw.notify.webhooks)
         ),
         notifications=_optional_path(raw.notify.file, where, "notify.file"),
-        hosts=_optional_path(raw.discovery and raw.discovery.hosts, where, "discovery.hosts"),
+        hosts=_hosts_file(raw.discovery, where),
         file_sd=_file_sd(raw.discovery, where),
         allowed_hosts=_hosts(raw, where),
         trusted_proxies=_proxies(raw, where),
@@ -248,6 +248,10 @@ def _cluster_name(text: str, where: str) -> str:
             f"253 printable characters, got {text[:40]!r}."
         )
     return text
+
+
+def _hosts_file(given: DiscoverySettings | None, where: str) -> Path | None:
+    return None if given is None else _path(given.hosts, where, "discovery.hosts")
 
 
 def _file_sd(given: DiscoverySettings | None, where: str) -> Path | None:
@@ -300,7 +304,8 @@ def _proxies(raw: FileSettings, where: str) -> tuple[IPv4Network | IPv6Network, 
         found.append(network)
     fourth = [one for one in found if isinstance(one, IPv4Network)]
     sixth = [one for one in found if isinstance(one, IPv6Network)]
-    if any(map(_all_addresses, (*collapse_addresses(fourth), *collapse_addresses(sixth)))):
+    together = [*collapse_addresses(fourth), *collapse_addresses(sixth)]
+    if any(_all_addresses(one) for one in together):
         raise UserError(
             f"{where}: at $.trusted_proxies: the networks together contain all addresses, {_ALL}"
         )
