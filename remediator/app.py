@@ -20,7 +20,7 @@ from remediator.actions.registry import actions
 from remediator.admission import Access
 from remediator.alert_states import AlertStates
 from remediator.alertmanager import AlertmanagerClient, AlertmanagerPeers
-from remediator.channels.delivery import Delivery, open_channels
+from remediator.channels.delivery import Delivery, open_channels, parse_templates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
@@ -254,7 +254,9 @@ def notifications(settings: RemediatorSettings) -> Notifications:
     if settings.notifications is None:
         return Notifications()
     with key_named(settings, "notify.file"):
-        return read_notifications(settings.notifications)
+        given = read_notifications(settings.notifications)
+        parse_templates(given)
+    return given
 
 
 async def _lock(

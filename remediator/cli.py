@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
 from fleetmedic.terminal.output import legible
 from fleetmedic.terminal.times import instant
+from fleetmedic.wording.counts import counted
 
 LISTEN = "127.0.0.1:9095"
 _config = click.option(
@@ -103,7 +103,8 @@ def check(config: Path) -> None:
     Example:
       fleetmedic remediator check --config remediator.yml
     """
-    from fleetmedic.alerting.settings import read as read_notifications
+    from fleetmedic.alerting.doubts import doubts
+    from remediator.app import notifications
     from remediator.clusters.registry import open_cluster
     from remediator.credentials import key_named, read_credentials
     from remediator.discovery.hosts import read_hosts
@@ -116,9 +117,9 @@ def check(config: Path) -> None:
     open_cluster(settings.adapter, settings.cluster, settings.adapter_settings, settings.where)
     with key_named(settings, "discovery.hosts"):
         hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
-    with key_named(settings, "notify.file"):
-        if settings.notifications is not None:
-            read_notifications(settings.notifications)
+    given = notifications(settings)
+    if settings.notifications:
+        warnings += tuple(f"{settings.notifications}: {doubt}" for doubt in doubts(given))
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     if settings.prometheus_url is None and any(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.labels import Target
+from fleetmedic.wording.counts import counted
 from remediator.core import events
 from remediator.core.events import Event
 from remediator.core.evidence import Evidence

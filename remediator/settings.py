@@ -304,8 +304,9 @@ def _proxies(raw: FileSettings, where: str) -> tuple[IPv4Network | IPv6Network, 
         found.append(network)
     fourth = [one for one in found if isinstance(one, IPv4Network)]
     sixth = [one for one in found if isinstance(one, IPv6Network)]
-    together = [*collapse_addresses(fourth), *collapse_addresses(sixth)]
-    if any(_all_addresses(one) for one in together):
+    fourth_full = any(map(_all_addresses, collapse_addresses(fourth)))
+    sixth_full = any(map(_all_addresses, collapse_addresses(sixth)))
+    if fourth_full or sixth_full:
         raise UserError(
             f"{where}: at $.trusted_proxies: the networks together contain all addresses, {_ALL}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from fleetmedic.kernel.counts import counted
+from fleetmedic.wording.counts import counted
 from remediator.actions.registry import catalogue
 from remediator.core.action import Effect
 from remediator.core.model import Incident, IncidentState, Level, Playbook, StepRun, StepState

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
+from fleetmedic.wording.counts import counted
 from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 

@@ -12,9 +12,9 @@ from types import FrameType
 import click
 import structlog
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
+from fleetmedic.wording.counts import counted
 from rules.settings import read_settings, require_folders
 
 log = structlog.get_logger("rules")

@@ -14,7 +14,7 @@ from exporter.gpu_states import GpuSnapshot, GpuStatus, NodeSnapshot
 from exporter.pages.collector_runner import CollectorState
 from exporter.xids.recommend import Recommendation
 from exporter.xids.xid_ledger_state import RecentError
-from fleetmedic.kernel.counts import counted
+from fleetmedic.wording.counts import counted
 
 Word = Literal["healthy", "degraded", "unhealthy", "unknown"]
 Kind = Literal["gpu", "driver", "driver_events", "kernel_log", "collector"]

@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.malformed import encoding_problem, json_problem, yaml_problem
+from fleetmedic.wording.malformed import encoding_problem, json_problem, yaml_problem
 
 T = TypeVar("T")
 _STEPS = re.compile(r"\.(\w+)|\[")

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from fleetmedic.hardware.simulated_load import with_load
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import valid_name
 from fleetmedic.localcluster.job_output import JobOutput, follow_output
@@ -20,6 +19,7 @@ from fleetmedic.localcluster.jobs_cli import checked_name, open_cluster, warn_if
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.tables import print_nodes
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
+from fleetmedic.wording.counts import counted
 
 KEPT_ENVIRONMENT = (
     "PATH",

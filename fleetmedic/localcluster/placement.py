@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.localcluster.model import NodeView
+from fleetmedic.wording.counts import counted
 
 
 @dataclass(frozen=True, slots=True)

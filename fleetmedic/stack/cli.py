@@ -13,7 +13,6 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import status as view
@@ -33,6 +32,7 @@ from fleetmedic.terminal.stack_option import (
     stack_option,
     suggested,
 )
+from fleetmedic.wording.counts import counted
 
 READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0

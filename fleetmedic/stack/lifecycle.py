@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TextIO
 
 from fleetmedic.hardware.state import Hardware
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries
@@ -28,6 +27,7 @@ from fleetmedic.stack.service_supervisor import Report, ServiceProcess, ServiceS
 from fleetmedic.stack.services import health_urls, log_of, services
 from fleetmedic.terminal.disk_errors import unusable
 from fleetmedic.terminal.stack_option import suggested
+from fleetmedic.wording.counts import counted
 
 __all__ = ["Stack", "StackOptions"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.labels import TargetKind
+from fleetmedic.wording.counts import counted
 from remediator.actions.base import Action, Observation, Tools
 from remediator.core.action import ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fleetmedic.kernel.clock import monotonic
-from fleetmedic.kernel.counts import counted
+from fleetmedic.wording.counts import counted
 from remediator.actions.base import Action, Observation, Tools
 from remediator.core.action import HARDWARE, ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step

@@ -15,9 +15,9 @@ import jinja2.sandbox
 import msgspec
 
 from fleetmedic.alerting import stages
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.settings import parse_json
+from fleetmedic.wording.counts import counted
 
 MAX_ALERTS = 10
 MAX_LINE = 240

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.wording.counts import counted
 from remediator.clusters.base import (
     Cluster,
     ClusterError,

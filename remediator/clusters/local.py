@@ -20,12 +20,12 @@ from typing import TypeVar
 import msgspec
 
 from fleetmedic.hardware.state import Hardware
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.localcluster import client as embedded
 from fleetmedic.localcluster import model
+from fleetmedic.wording.counts import counted
 from remediator.clusters.base import (
     Capability,
     Cluster,

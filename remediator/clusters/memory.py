@@ -15,7 +15,6 @@ from typing import Literal, Self
 
 import msgspec
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.localcluster.lock import Instant, Lock, request_lock
 from remediator.clusters.base import (
@@ -318,9 +317,7 @@ class MemoryCluster(Cluster):
         if target.gpu is None:
             return node
         if not 0 <= target.gpu < len(node.gpus):
-            raise ClusterError(
-                f"{target} not found: {target.name} has {counted(len(node.gpus), 'GPU')}."
-            )
+            raise ClusterError(f"{target} not found: {target.name} has no such GPU.")
         return node.gpus[target.gpu]
 
     def _gpus(self, target: Target) -> list[_Gpu]:

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.durations import format_duration
+from fleetmedic.wording.counts import counted
 from remediator.core.action import ActionSpec
 from remediator.core.evidence import AlertStatus, Evidence
 from remediator.core.facts import Identity, SensorFacts, Stops

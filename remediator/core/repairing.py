@@ -6,8 +6,8 @@ These are decisions about repairs, tests, probation and scaling.
 
 from __future__ import annotations
 
-from fleetmedic.kernel.counts import counted
 from fleetmedic.kernel.labels import TargetKind
+from fleetmedic.wording.counts import counted
 from remediator.core import guards, plan, step_guards
 from remediator.core.action import Effect
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleetmedic.kernel.counts import counted
+from fleetmedic.wording.counts import counted
 
 ROOM_AFTER_SCALE_IN = 0.5
 

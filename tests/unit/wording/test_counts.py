@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import fleetmedic
-from fleetmedic.kernel.counts import counted
+from fleetmedic.wording.counts import counted
 
 # A number that is computed, before a plural: the text is wrong for the number 1.
 COMPUTED = re.compile(
