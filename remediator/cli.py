@@ -11,7 +11,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
-from fleetmedic.terminal.output import legible
+from fleetmedic.terminal.output import clean, legible
 from fleetmedic.terminal.times import instant
 from fleetmedic.wording.counts import counted
 
@@ -175,7 +175,7 @@ def plan(config: Path, payload: Path) -> None:
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     for alert in alerts:
         for sentence in explain(alert, playbooks, settings.level, settings.cluster):
-            click.echo(sentence)
+            click.echo(clean(sentence))
 
 
 @remediator.command()

@@ -154,6 +154,8 @@ def test_too_many_maintenances_for_one_alert_are_refused_with_their_place(tmp_pa
         _read(tmp_path, "maintenance:\n" + "\n".join(lines))
 
 
-@pytest.mark.parametrize("address", ["ops@example.org", "Ops <ops@example.org>", "o'x+y@b", "a@b.c, d@e.f"])
+@pytest.mark.parametrize(
+    "address", ["ops@example.org", "Ops <ops@example.org>", "o'x+y@b", "a@b.c, d@e.f"]
+)
 def test_an_email_address_can_have_a_name_and_a_list_is_kept(tmp_path: Path, address: str) -> None:
     _read(tmp_path, GOOD.replace("[ops@example.org]", f'["{address}"]'))

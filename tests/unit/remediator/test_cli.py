@@ -150,3 +150,18 @@ def test_check_warns_of_notifications_that_reach_nobody(config, tmp_path) -> Non
     result = _run("check", "--config", config)
     assert result.exit_code == 0
     assert f"warning: {tmp_path}/n.yml: at $.teams: no team is configured" in result.stderr
+
+
+def test_plan_prints_no_control_character_of_an_alert(config, tmp_path) -> None:
+    labels = {"alertname": "a\x1b[2J\x07", "node": "n", "severity": "warning", "cluster": "local"}
+    alert = {
+        "status": "firing",
+        "labels": labels,
+        "startsAt": "2026-11-22T21:47:28Z",
+        "fingerprint": "a",
+    }
+    payload = tmp_path / "alert.json"
+    payload.write_text(json.dumps({"alerts": [alert]}))
+    result = _run("plan", "--config", config, payload)
+    assert "matches a [2J  on node/n." in result.output
+    assert "\x1b" not in result.output
