@@ -172,11 +172,11 @@ def _confirmed(alert: Alert, evidence: Evidence, fires: bool | None) -> Evidence
     if fires:
         return evidence
     if fires is None:
-        return unknown(f"Prometheus did not answer whether {alert.name} is firing.")
+        return unknown(f"Prometheus did not answer whether {alert.shown_name} is firing.")
     if evidence.standing is AlertStatus.OVER:
         return NEVER
     return unknown(
-        f"Alertmanager lists {alert.name} as active, but the alert is not firing in Prometheus, which "
+        f"Alertmanager lists {alert.shown_name} as active, but the alert is not firing in Prometheus, which "
         "evaluates its rule."
     )
 

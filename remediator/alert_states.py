@@ -159,7 +159,7 @@ class AlertStates:
         on_its_way = alert.firing and _episode(alert) not in self._seen
         if on_its_way and self._now() - received <= SETTLING:
             return unknown(
-                f"Alertmanager does not list {alert.name} for the remediator's receiver."
+                f"Alertmanager does not list {alert.shown_name} for the remediator's receiver."
             )
         return OVER
 
@@ -280,8 +280,8 @@ class AlertStates:
             return _muted_by(shortened(", ".join(listed.muted_by), MOST_COMMENT), self._now())
         by = listed.inhibited_by[0]
         source = self._asked.response.listed.get(by) if self._asked.response else None
-        name = source.alert.name if source else "another alert"
-        text = f"{listed.alert.name} is inhibited by {name}."
+        name = source.alert.shown_name if source else "another alert"
+        text = f"{listed.alert.shown_name} is inhibited by {name}."
         return Evidence(AlertStatus.WITHHELD, Reason.INHIBITED, text, f"inhibited/{by}")
 
 

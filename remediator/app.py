@@ -20,7 +20,7 @@ from remediator.actions.registry import actions
 from remediator.admission import Access
 from remediator.alert_states import AlertStates
 from remediator.alertmanager import AlertmanagerClient, AlertmanagerPeers
-from remediator.channels.delivery import Delivery, open_channels
+from remediator.channels.delivery import Delivery, open_channels, parse_templates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
@@ -28,6 +28,7 @@ from remediator.connections import TimedConnection
 from remediator.core.events import Event, Kind
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Level, Playbook
+from remediator.credentials import key_named, read_credentials
 from remediator.dashboards import proxy
 from remediator.dashboards.routes import DashboardRoutes
 from remediator.discovery.watch import Discovery
@@ -50,7 +51,7 @@ from remediator.reported_hardware import ReportedHardware
 from remediator.senses import FactSources as Facts
 from remediator.senses import Senses
 from remediator.sensors import Sensors
-from remediator.settings import RemediatorSettings, read_token
+from remediator.settings import RemediatorSettings
 from remediator.snapshots import load
 from remediator.webhook import ServerContext, make_app
 
@@ -109,6 +110,7 @@ async def running(
 
     `take_over` is the reason to take the cluster's lock from another installation; empty: do not take it.
     """
+    given = notifications(settings)  # an error must not leave a journal behind
     journal_state = JournalState(covering(settings.retention, playbooks, settings.factor))
     clock = WallClock()
     metrics = RemediatorMetrics(journal_state, clock.now)
@@ -152,7 +154,6 @@ async def running(
                 ]
             )
         sender = await stack.enter_async_context(Notifier())
-        given = notifications(settings)
         delivery = open_channels(given, sender)
         metrics.initialize(
             actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
@@ -203,6 +204,7 @@ async def running(
             clock.now,
             metrics.count_internal_error,
             metrics.count_evaluation,
+            addresses=len(settings.webhooks),
         )
         engine = Engine(rules, journal_state, journal, engine_context)
         dashboards = DashboardRoutes(
@@ -262,7 +264,12 @@ async def running(
 
 def notifications(settings: RemediatorSettings) -> Notifications:
     """Read notifications.yml; returns no channels if the file is not configured. Raises UserError."""
-    return read_notifications(settings.notifications) if settings.notifications else Notifications()
+    if settings.notifications is None:
+        return Notifications()
+    with key_named(settings, "notify.file"):
+        given = read_notifications(settings.notifications)
+        parse_templates(given)
+    return given
 
 
 async def _lock(
@@ -280,10 +287,9 @@ async def serve(
     settings: RemediatorSettings, data_dir: Path, host: str, port: int, take_over: str = ""
 ) -> None:
     """Run the remediator until SIGTERM or SIGINT. Raises UserError for invalid settings or files."""
-    token, warning = read_token(settings.token_file)
-    if warning:
+    credentials = read_credentials(settings)
+    for warning in credentials.warnings:
         log.warning("token_file_open", text=warning)
-    viewers = read_token(settings.view_password_file)[0] if settings.view_password_file else None
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     cluster = open_cluster(
         settings.adapter, settings.cluster, settings.adapter_settings, settings.where
@@ -297,7 +303,12 @@ async def serve(
                 parts.journal_state,
                 parts.metrics,
                 parts.delivery,
-                Access(token, viewers, settings.allowed_hosts, settings.trusted_proxies),
+                Access(
+                    credentials.token,
+                    credentials.view_password,
+                    settings.allowed_hosts,
+                    settings.trusted_proxies,
+                ),
                 parts.reader,
                 parts.unready,
                 parts.dashboards,

@@ -11,7 +11,9 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
+from fleetmedic.terminal.output import clean, legible
 from fleetmedic.terminal.times import instant
+from fleetmedic.wording.counts import counted
 from remediator import journal_commands
 
 LISTEN = "127.0.0.1:9095"
@@ -89,17 +91,17 @@ def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str 
 
     host, port = _address(listen)
     configure_logs(level)
-    if take_over is not None and not take_over.strip():
+    if take_over is not None and not legible(take_over):
         raise UserError(
             "--take-over: a reason is required; the other remediator writes it to its log."
         )
-    asyncio.run(app.serve(load_settings(config), data_dir, host, port, (take_over or "").strip()))
+    asyncio.run(app.serve(load_settings(config), data_dir, host, port, legible(take_over or "")))
 
 
 @remediator.command()
 @_config
 def check(config: Path) -> None:
-    """Check remediator.yml, its token file and all playbooks.
+    """Check remediator.yml, the files that it names, and all playbooks.
 
     The command prints the playbooks and the alerts that they match.
 
@@ -107,19 +109,24 @@ def check(config: Path) -> None:
     Example:
       fleetmedic remediator check --config remediator.yml
     """
+    from fleetmedic.alerting.doubts import doubts
+    from remediator.app import notifications
     from remediator.clusters.registry import open_cluster
+    from remediator.credentials import key_named, read_credentials
     from remediator.discovery.hosts import read_hosts
     from remediator.playbook_library import load_library
-    from remediator.settings import load_settings, read_token
+    from remediator.settings import load_settings
 
     settings = load_settings(config)
-    _, warning = read_token(settings.token_file)
+    warnings = read_credentials(settings).warnings
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     open_cluster(settings.adapter, settings.cluster, settings.adapter_settings, settings.where)
-    hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
-    if settings.view_password_file:
-        read_token(settings.view_password_file)
-    if warning:
+    with key_named(settings, "discovery.hosts"):
+        hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
+    given = notifications(settings)
+    if settings.notifications:
+        warnings += tuple(f"{settings.notifications}: {doubt}" for doubt in doubts(given))
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     if settings.prometheus_url is None and any(
         "metrics" in p.verify.tests for p in playbooks if p.ladder
@@ -135,8 +142,8 @@ def check(config: Path) -> None:
             err=True,
         )
     if hosts:
-        click.echo(f"{settings.hosts}: valid, {len(hosts)} scrape targets.")
-    click.echo(f"{config}: valid. Level {settings.level}, {len(playbooks)} playbooks:")
+        click.echo(f"{settings.hosts}: valid, {counted(len(hosts), 'scrape target')}.")
+    click.echo(f"{config}: valid. Level {settings.level}, {counted(len(playbooks), 'playbook')}:")
     for playbook in playbooks:
         names = ", ".join(playbook.alertnames) or "any alert"
         also = "".join(f", {key}={value}" for key, value in playbook.labels)
@@ -180,7 +187,7 @@ def plan(config: Path, payload: Path) -> None:
     able = frozenset(map(str, there.capabilities))
     for alert in alerts:
         for sentence in explain(alert, playbooks, settings.level, settings.cluster, able):
-            click.echo(sentence)
+            click.echo(clean(sentence))
 
 
 @remediator.command()
@@ -219,7 +226,7 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
         raise UserError(
             f"{out}: cannot be written: {error.strerror}; specify another file with --out."
         ) from None
-    click.echo(f"{out}: {len(found)} scrape targets.")
+    click.echo(f"{out}: {counted(len(found), 'scrape target')}.")
 
 
 @remediator.command()

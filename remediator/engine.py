@@ -324,6 +324,7 @@ class Engine:
             one_at_a_time=self.storms.ended_lately,
             acted=context.senses.cluster_changed,
             watch=self._policy.limits.watch,
+            addresses=context.addresses,
         )
         outcome = await context.executor.run(run, tools, resumed=resumed)
         current = self._state.incidents[incident.id]

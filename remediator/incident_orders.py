@@ -159,7 +159,7 @@ class IncidentOrders:
         said = f"{identity} is closed." + (f" {kept} stays quarantined." if kept else "")
         firing = sorted(
             {
-                one.alertname
+                one.shown_name
                 for one in incident.alerts
                 if (record := self._state.episodes.get(one.key)) and record.alert.firing
             }

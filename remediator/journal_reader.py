@@ -97,6 +97,11 @@ class JournalReader:
         """Return the ids of the latest incidents, oldest first."""
         return [row[0] for row in reversed(list(self._rows(_LATEST, (limit,))))]
 
+    def count_incidents(self) -> int:
+        """Return the number of incidents that were opened according to the journal's events."""
+        query = "SELECT COUNT(*) FROM events WHERE event = ?"
+        return next((int(row[0]) for row in self._rows(query, (Kind.INCIDENT_OPENED,))), 0)
+
     def about(self, target: Target, limit: int) -> list[str]:
         """Return the ids of the latest incidents of a target, and of those that contain decisions about it."""
         found = [row[0] for row in self._rows(_OWN, (str(target), limit))]

@@ -124,7 +124,7 @@ def _why(incident: Incident, occasion: str, op_id: str) -> str:
 
 def _alerts(incident: Incident) -> str:
     """Return the names of the incident's alerts, as a sentence."""
-    names = sorted({one.alertname for one in incident.alerts})
+    names = sorted({one.shown_name for one in incident.alerts})
     more = f" and {len(names) - MOST_ALERTS} more" if len(names) > MOST_ALERTS else ""
     return f"{', '.join(names[:MOST_ALERTS])}{more}. " if names else ""
 

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from fleetmedic.kernel.settings import parse_json
+from fleetmedic.terminal.output import legible
 from remediator.admission import RefusedError
 from remediator.core.journal_state import JournalState
 from remediator.engine import Engine
@@ -65,6 +66,7 @@ class ReleaseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=Tr
 
 
 E = TypeVar("E", bound=IncidentOrderRequest)
+AnyOrder = TypeVar("AnyOrder", bound=OrderRequest | IncidentOrderRequest)
 
 
 class OrderEndpoints:
@@ -77,9 +79,9 @@ class OrderEndpoints:
 
     async def pause(self, request: Request) -> Response:
         """Handle the request to pause all actions."""
-        order = parse_json(await body_of(request), OrderRequest, "body")
+        order = _order(await body_of(request), OrderRequest)
         before = self._state.pause
-        await self._engine.pause(order.by, order.reason.strip() or "no reason given")
+        await self._engine.pause(order.by, order.reason or "no reason given")
         text = "Paused: no action starts until `fleetmedic resume`."
         if before is not None:
             text = f"Already paused by {before.by} ({before.why}). The new reason replaces the earlier one."
@@ -88,9 +90,7 @@ class OrderEndpoints:
     async def resume(self, request: Request) -> Response:
         """Handle the request to resume all actions."""
         body = await body_of(request)
-        order = (
-            parse_json(body, OrderRequest, "body") if body.strip() else OrderRequest(by="somebody")
-        )
+        order = _order(body, OrderRequest) if body.strip() else OrderRequest(by="somebody")
         before = self._state.pause
         await self._engine.resume(order.by)
         text = "Not paused: nothing to resume."
@@ -147,12 +147,20 @@ class OrderEndpoints:
         return identity
 
 
+def _order(body: bytes, shape: type[AnyOrder]) -> AnyOrder:
+    """Decode an order. Author and reason become one line each. Raises UserError if the author is blank."""
+    given = parse_json(body, shape, "body")
+    order = msgspec.structs.replace(given, by=legible(given.by), reason=legible(given.reason))
+    if not order.by:
+        raise UserError("body: at $.by: expected the name of a user, got a blank string.")
+    return order
+
+
 def _with_reason(body: bytes, shape: type[E]) -> E:
     """Decode an order and check that author and reason are not blank. Raises UserError."""
-    order = parse_json(body, shape, "body")
-    for name, text in (("by", order.by), ("reason", order.reason)):
-        if not text.strip():
-            raise UserError(f"body: at $.{name}: expected a non-empty string.")
+    order = _order(body, shape)
+    if not order.reason:
+        raise UserError("body: at $.reason: expected a reason, got a blank string.")
     return order
 
 

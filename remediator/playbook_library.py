@@ -292,5 +292,6 @@ def _check_widening(playbook: Playbook, found: list[Playbook]) -> None:
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: directory not found; correct playbook_dirs.")
+        what = "not a directory" if folder.exists() else "directory not found"
+        raise UserError(f"{folder}: {what}; correct playbook_dirs.")
     return sorted(folder.glob("*.yml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,12 +19,15 @@ from remediator.core.events import Event, Kind
 from remediator.core.facts import EVERYTHING
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Incident, IncidentState, Playbook
+from remediator.incident_list import select
 from remediator.journal_reader import JournalReader, line
 from remediator.payload import encoded
 from remediator.summary import summary
 
 MAX_RELATED = 20
 MAX_ARCHIVED = 50
+# The incidents that a list reads from the journal, if the memory does not contain enough.
+MAX_LISTED = 2_000
 _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 
@@ -41,15 +45,32 @@ class QueryEndpoints:
     refusal: Callable[[], str | None] = lambda: None
 
     async def incidents(self, request: Request) -> Response:
-        """Return the latest incidents and all open incidents."""
+        """Return the latest incidents and all open incidents, and how many are left out."""
+        target, before = request.query_params.get("target"), request.query_params.get("before")
+        node, limit = request.query_params.get("node"), _number(request, "limit", 1000)
         known = list(self.journal_state.incidents.values())
-        limit = _number(request, "limit", 1000)
-        if len(known) < limit:
-            known = await asyncio.to_thread(self._with_archived, known, limit)
-        shown = [one for one in known[:-limit] if not one.ended] + known[-limit:]
+        archived = 0
+        if before or target or node or len(known) < limit:
+            # Ended incidents leave the memory; the latest of them are read from the journal.
+            known, archived = await asyncio.to_thread(
+                self._with_archived, known, max(limit, MAX_LISTED)
+            )
+        if target or node:
+            archived = 0  # how many of them match is unknown
+        found = select(
+            known,
+            limit,
+            before=before,
+            target=Target.parse(target) if target else None,
+            node=node,
+            since=_time(request, "since"),
+        )
         return encoded(
             {
-                "incidents": [self._as_json(one) for one in shown],
+                "incidents": [self._as_json(one) for one in found.shown],
+                "total": found.total + archived,
+                "left_out": found.left_out + archived,
+                "before": found.before,
                 "pause": _pause(self.journal_state),
                 "refusal": self.refusal(),
             }
@@ -62,7 +83,8 @@ class QueryEndpoints:
         found = found or await asyncio.to_thread(self.journal.incident, identity)
         if found is None:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
-        story = await asyncio.to_thread(self.journal.find, incident=found.id, limit=1000)
+        limit = _number(request, "limit", 1000)
+        story = await asyncio.to_thread(self.journal.find, incident=found.id, limit=limit + 1)
         return encoded(
             {
                 "incident": self._as_json(found),
@@ -72,22 +94,25 @@ class QueryEndpoints:
                     self.refusal(),
                     capabilities_of(self.cluster),
                 ),
-                "events": [line(event) for event in story],
+                "events": [line(event) for event in story[-limit:]],
+                "truncated": len(story) > limit,
             }
         )
 
     async def decisions(self, request: Request) -> Response:
         """Return the latest decisions that match every filter of the request."""
         target = request.query_params.get("target")
+        limit = _number(request, "limit", 200)
         story = await asyncio.to_thread(
             self.journal.find,
             target=str(Target.parse(target)) if target else None,
             incident=request.query_params.get("incident"),
             decided=True,
             reason=request.query_params.get("reason"),
-            limit=_number(request, "limit", 200),
+            limit=limit + 1,
         )
-        return encoded({"decisions": [line(event) for event in story]})
+        shown = [line(event) for event in story[-limit:]]
+        return encoded({"decisions": shown, "truncated": len(story) > limit})
 
     async def why(self, request: Request) -> Response:
         """Return the decisions about a target, newest last. If an incident of the target is held,
@@ -98,17 +123,21 @@ class QueryEndpoints:
         archived = await asyncio.to_thread(self._archived_about, target, frozenset(memory))
         known = sorted((*archived, *memory.values()), key=lambda one: one.opened)
         own = [one for one in known if one.target == target]
-        related = related_to(target, known)[-MAX_RELATED:]
+        all_related = related_to(target, known)
+        related = all_related[-MAX_RELATED:]
         latest = max((*own, *related), key=lambda one: one.opened, default=None)
         held = [one for one in (*related, *own) if _is_held(one)]
-        story = await asyncio.to_thread(self._events_about, target, related, held, limit)
-        decided = with_present(story, held)[-limit:]
+        # One more than the limit, to know whether decisions are left out.
+        story = await asyncio.to_thread(self._events_about, target, related, held, limit + 1)
+        present = with_present(story, held)
+        decided = present[-limit:]
         if len(decided) == limit:
             began = await asyncio.to_thread(self._opening_event, latest)
             decided = [one for one in began if one not in decided] + decided
         found: dict[str, Any] = {
             "target": str(target),
             "decisions": [line(event) for event in decided],
+            "truncated": len(present) > limit or len(all_related) > MAX_RELATED,
             "incidents": [one.id for one in (*own, *related)],
             "pause": _pause(self.journal_state),
             "refusal": self.refusal(),
@@ -132,14 +161,18 @@ class QueryEndpoints:
         kind = Kind.INCIDENT_OPENED
         return self.journal.find(incident=incident.id, kind=kind, limit=1)
 
-    def _with_archived(self, known: Sequence[Incident], limit: int) -> list[Incident]:
-        """Return the latest incidents of the journal, and `known`, which are in memory, oldest first."""
+    def _with_archived(self, known: Sequence[Incident], limit: int) -> tuple[list[Incident], int]:
+        """Return the latest incidents of the journal with `known`, which are in memory, and the number of others.
+
+        The incidents are in the order in which they were opened.
+        """
         memory = {one.id: one for one in known}
         found = (
             memory.get(one) or self.journal.incident(one) for one in self.journal.latest(limit)
         )
         latest = {one.id: one for one in found if one is not None}
-        return [*(one for one in known if one.id not in latest), *latest.values()]
+        listed = [*(one for one in known if one.id not in latest), *latest.values()]
+        return listed, max(0, self.journal.count_incidents() - len(listed))
 
     def _archived_about(self, target: Target, memory: frozenset[str]) -> list[Incident]:
         """Return the latest incidents with decisions about a target that are no longer in memory."""
@@ -335,3 +368,12 @@ def _number(request: Request, name: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 10_000):
         raise UserError(f"{name}={text[:20]!r}: expected a number from 1 to 10000.")
     return int(text)
+
+
+def _time(request: Request, name: str) -> float | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text, re.ASCII):
+        raise UserError(f"{name}={text[:20]!r}: expected a time in Unix seconds.")
+    return float(text)

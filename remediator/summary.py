@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
+from fleetmedic.wording.counts import counted
 from remediator.actions.registry import catalogue
 from remediator.core.action import Effect
 from remediator.core.facts import EVERYTHING
@@ -53,7 +54,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _what(incident: Incident) -> str:
-    names = sorted({one.alertname for one in incident.alerts})
+    names = sorted({one.shown_name for one in incident.alerts})
     alerts = f"{listed(names)} on {incident.target}" if names else f"Incident on {incident.target}"
     return f"{alerts} since {clock(incident.opened)}."
 
@@ -76,7 +77,8 @@ def _steps(runs: Iterable[StepRun]) -> Iterator[str]:
         if pattern is None:
             continue
         jobs = listed(run.step.jobs)
-        did = pattern.format(on=run.step.target, jobs=jobs, replicas=run.step.replicas)
+        size = counted(run.step.replicas or 0, "replica")
+        did = pattern.format(on=run.step.target, jobs=jobs, replicas=size)
         if run.step.effect is Effect.VERIFIES and run.passed is not None:
             yield f"{did} ({'passed' if run.passed else 'failed'} at {_time(run)})"
         elif run.state is StepState.DONE:

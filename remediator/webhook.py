@@ -219,7 +219,9 @@ class _WebhookEndpoints:
         return Response(body, media_type="application/json")
 
     async def home(self, request: Request) -> Response:
-        return HTMLResponse(pages.home(self._context.journal_state, self._context.refusal()))
+        before = request.query_params.get("before")
+        notices = await self._notices()
+        return HTMLResponse(pages.home(self._context.journal_state, notices, before=before))
 
     async def incident(self, request: Request) -> Response:
         journal_state = self._context.journal_state
@@ -230,12 +232,14 @@ class _WebhookEndpoints:
             raise RefusedError(404, "Unknown incident: `/` lists the incidents.")
         story = await asyncio.to_thread(journal.find, incident=found.id, limit=pages.MAX_EVENTS + 1)
         playbook = self._context.engine.playbook(found.playbook)
-        refusal = self._context.refusal()
-        able = capabilities_of(self._context.cluster)
-        return HTMLResponse(pages.incident(found, story, journal_state, playbook, refusal, able))
+        notices, able = await self._notices(), capabilities_of(self._context.cluster)
+        return HTMLResponse(pages.incident(found, story, journal_state, playbook, notices, able))
 
     async def runbooks(self, request: Request) -> Response:
         return HTMLResponse(pages.runbooks())
+
+    async def _notices(self) -> pages.Notices:
+        return pages.Notices(self._context.refusal(), await self._context.ready())
 
     def _check_receiver(self, receiver: str) -> None:
         """Warn once about a receiver that is missing in alertmanager_receivers.

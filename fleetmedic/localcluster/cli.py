@@ -19,6 +19,7 @@ from fleetmedic.localcluster.jobs_cli import checked_name, open_cluster, warn_if
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.tables import print_nodes
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
+from fleetmedic.wording.counts import counted
 
 KEPT_ENVIRONMENT = (
     "PATH",
@@ -235,4 +236,4 @@ def stop(stack: StackLocation, grace: float) -> None:
     from fleetmedic.localcluster.shutdown import shutdown
 
     ended = shutdown(stack.state, grace)
-    click.echo(f"Stopped {ended} processes.")
+    click.echo(f"Stopped {counted(ended, 'process')}.")

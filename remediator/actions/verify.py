@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fleetmedic.kernel.clock import monotonic
+from fleetmedic.wording.counts import counted
 from remediator.actions.base import Action, Observation, Tools
 from remediator.core.action import HARDWARE, ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
@@ -62,7 +63,7 @@ class Verify(Action):
                 if not result.passed:
                     return Observation(True, result.text, ok=False, passed=False)
                 if number == plan.passes - 1:
-                    said.append(f"Test passed {plan.passes} times: {result.text}")
+                    said.append(f"Test passed {counted(plan.passes, 'time')}: {result.text}")
         return Observation(True, " ".join(said), passed=True)
 
     async def _observe_metrics(self, step: Step, tools: Tools) -> Observation:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.wording.counts import counted
 from remediator.clusters.base import (
     Cluster,
     ClusterError,
@@ -117,7 +118,9 @@ class DryRunCluster(Cluster):
         found = await self._real.workload(workload)
         if found is None:
             raise ClusterError(f"workload {workload!r} not found in cluster {self.name!r}.")
-        self._record("scale", workload, op_id, f"from {found.wanted} to {replicas} replicas")
+        self._record(
+            "scale", workload, op_id, f"from {found.wanted} to {counted(replicas, 'replica')}"
+        )
 
     async def workload(self, name: str) -> WorkloadFacts | None:
         return await self._real.workload(name)

@@ -25,6 +25,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.localcluster import client as embedded
 from fleetmedic.localcluster import model
+from fleetmedic.wording.counts import counted
 from remediator.clusters.base import (
     Capability,
     Cluster,
@@ -176,7 +177,8 @@ class LocalClusterAdapter(Cluster):
             return ProbeResult(False, " ".join(failed) or f"{target} has no GPU to test.")
         if target.kind is TargetKind.GPU:
             return results[0]
-        return ProbeResult(True, f"All {len(results)} GPUs of {target.name} passed their test.")
+        number = counted(len(results), "GPU")
+        return ProbeResult(True, f"{number} of {target.name} tested: each passed its test.")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
         await self._order(lambda c: c.scale(workload, replicas, op_id=op_id))

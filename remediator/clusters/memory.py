@@ -326,7 +326,7 @@ class MemoryCluster(Cluster):
         if target.gpu is None:
             return node
         if not 0 <= target.gpu < len(node.gpus):
-            raise ClusterError(f"{target} not found: {target.name} has {len(node.gpus)} GPUs.")
+            raise ClusterError(f"{target} not found: {target.name} has no such GPU.")
         return node.gpus[target.gpu]
 
     def _gpus(self, target: Target) -> list[MemoryGpu]:

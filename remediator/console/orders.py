@@ -12,7 +12,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import Target
-from fleetmedic.terminal.output import clean
+from fleetmedic.terminal.output import clean, legible
 from remediator.console import complete
 from remediator.console.cli import remote
 from remediator.console.incident_argument import not_found, open_incident
@@ -210,7 +210,7 @@ def _about(
 
 
 def _reason(text: str) -> str:
-    cleaned = shortened(clean(text).strip(), MAX_WHY)
+    cleaned = shortened(legible(text), MAX_WHY)
     if not cleaned:
         raise UserError("--reason: expected a reason for the journal, got an empty string.")
     return cleaned

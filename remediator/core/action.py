@@ -63,7 +63,7 @@ class ActionSpec:
     and only few such actions run at the same time. `reversible`: the remediator can undo it.
 
     `would` completes "The remediator would ...". `did` completes "The remediator ..." afterwards, with
-    the fields {on}, {jobs} and {replicas}; it is empty if the action is not worth a mention.
+    the fields {on}, {jobs} and {replicas} (such as "2 replicas"); it is empty if the action is not worth a mention.
     """
 
     name: str

@@ -83,7 +83,7 @@ def alert_received(
         "key": alert.key,
         "source": source,
     }
-    text = f"{alert.name or 'An alert without a name'} is {status}."
+    text = f"{alert.shown_name} is {status}."
     if ignored is not None:
         reason, why = ignored
         data["suppressed"] = True
@@ -119,7 +119,7 @@ def opened(
 
 def absorbed(incident: str, target: Target, episode: Episode, at: float) -> Event:
     """Return the event that adds an alert to an incident."""
-    text = f"{episode.alertname} belongs to this incident."
+    text = f"{episode.shown_name} belongs to this incident."
     data = asdict(episode)
     return Event(Kind.ALERT_ABSORBED, at, incident, str(target), Reason.ABSORBED, text, data)
 

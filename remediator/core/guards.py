@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleetmedic.kernel.durations import format_duration
+from fleetmedic.wording.counts import counted
 from remediator.core.evidence import AlertStatus, Evidence
 from remediator.core.facts import Identity, SensorFacts, Stops
 from remediator.core.model import OWNER, Level
@@ -233,8 +234,9 @@ def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict
     free_at = inside[len(inside) - limits.max_new] + limits.max_new_window
     window = format_duration(round(limits.max_new_window))
     text = (
-        f"{len(inside)} targets were quarantined in the last {window}; the budget allows {limits.max_new} new "
-        f"quarantines in this time. The next is allowed at {utc(free_at)}."
+        f"{counted(len(inside), 'target')} {'was' if len(inside) == 1 else 'were'} quarantined in the last "
+        f"{window}; the budget allows {counted(limits.max_new, 'new quarantine')} in this time. The next is "
+        f"allowed at {utc(free_at)}."
     )
     return _hold(Reason.BUDGET_NEW, text, free_at)
 
@@ -244,7 +246,7 @@ def attempts(times: tuple[float, ...], most: int, window: float, now: float) -> 
     inside = [at for at in times if at > now - window]
     if len(inside) < most:
         return ALLOWED
-    text = f"The step was tried {len(inside)} times on this target in the last {window:g} s, as often as the playbook allows."
+    text = f"The step was tried {counted(len(inside), 'time')} on this target in the last {window:g} s, as often as the playbook allows."
     return Verdict(Ruling.REFUSE, Reason.ATTEMPTS, text)
 
 

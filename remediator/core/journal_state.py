@@ -148,7 +148,7 @@ class JournalState:
             return ()
         records = (self.episodes.get(episode.key) for episode in incident.alerts)
         own = (one.alert for one in records if one is not None and one.incident == incident.id)
-        return tuple(dict.fromkeys(alert.name for alert in own if alert.firing))
+        return tuple(dict.fromkeys(alert.shown_name for alert in own if alert.firing))
 
     def recurrence(self, target: Target, since: float) -> int:
         """Return how often the target was repaired and returned to service since `since` (Unix seconds)."""

@@ -62,6 +62,11 @@ class StepState(StrEnum):
     WITHDRAWN = "WITHDRAWN"
 
 
+def shown_name(name: str) -> str:
+    """Return the name of an alert for a sentence, also if the alert has no name."""
+    return name if name.strip() else "(alert without a name)"
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One alert as received. `starts_at` is Unix seconds; `starts_text` is the same time as the
@@ -78,6 +83,11 @@ class Alert:
     def name(self) -> str:
         """Return the alert's name from its label `alertname`, or an empty string."""
         return self.labels.get("alertname", "")
+
+    @property
+    def shown_name(self) -> str:
+        """Return the alert's name for a sentence."""
+        return shown_name(self.name)
 
     @property
     def stage(self) -> str:
@@ -121,6 +131,11 @@ class Episode:
     def report(self) -> AlertReport:
         """Return what the alert reports: a condition, a loss or an event."""
         return reports.declared(self.alertname, self.reports)
+
+    @property
+    def shown_name(self) -> str:
+        """Return the alert's name for a sentence."""
+        return shown_name(self.alertname)
 
     @property
     def may_act(self) -> bool:

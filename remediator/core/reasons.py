@@ -142,7 +142,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.EFFECT_SEEN: "The step is done: the cluster confirms its effect.",
     Reason.EFFECT_MISSING: "The step timed out: the cluster did not confirm its effect before the deadline.",
     Reason.STEP_REFUSED: "The cluster refused the step.",
-    Reason.NOTIFIED: "A notification is queued for delivery. The playbook takes no further action, so the incident closes even if its alert is still firing.",
+    Reason.NOTIFIED: "A notification is recorded for the addresses in notify.webhooks. The playbook takes no further action, so the incident closes even if its alert is still firing.",
     Reason.QUARANTINED: "The target is quarantined: it gets no new jobs.",
     Reason.SAVING: "The jobs on the target are signalled to write a checkpoint before they are moved.",
     Reason.MOVING_JOBS: "The jobs on the target are restarted elsewhere.",

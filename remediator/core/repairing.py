@@ -7,6 +7,7 @@ These are decisions about repairs, tests, probation and scaling.
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import TargetKind
+from fleetmedic.wording.counts import counted
 from remediator.core import guards, plan, step_guards
 from remediator.core.action import Effect
 from remediator.core.approving import needs_approval, request_approval
@@ -310,7 +311,7 @@ def _scaling(case: Case) -> Decision:
     change = wish.replicas - load.wanted
     if change * scale.step > 0:
         step = plan.new_step(incident, action, plan.QUICK * 3, replicas=wish.replicas)
-        text = f"{wish.text} From {load.wanted} to {wish.replicas} replicas."
+        text = f"{wish.text} From {load.wanted} to {counted(wish.replicas, 'replica')}."
         return Act(step, Reason.RESCALED, text)
     if wish.why is (ScalingReason.AT_MINIMUM if shrinks else ScalingReason.AT_MAXIMUM):
         return notify_once(case, "limit", wish.text) or Move(

@@ -94,7 +94,7 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
                 f"Playbook {playbook.name} matches, but no label of the alert names a valid {what}."
             )
             return Route(playbook, None, Reason.NO_TARGET, text)
-        text = f"Playbook {playbook.name} matches {alert.name} on {target}."
+        text = f"Playbook {playbook.name} matches {alert.shown_name} on {target}."
         if left_out is not None:
             return Route(playbook, target, left_out.reason, f"{text} {left_out.text}")
         return Route(playbook, target, Reason.ROUTED, text)
@@ -105,7 +105,7 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
     if left_out is not None:
         target = target_of(labels, left_out.playbook.target)
         return Route(None, target, left_out.reason, left_out.text)
-    text = f"No playbook matches {alert.name or 'an alert without a name'}."
+    text = f"No playbook matches {alert.shown_name}."
     return Route(None, target_of(alert.labels, None), Reason.NO_PLAYBOOK, text)
 
 

@@ -169,7 +169,7 @@ def admit(
     ):
         return (events.absorbed(current.id, current.target, episode, now),)
     if not again and repaired_since_fault(alert, target, journal_state, event_at, active_since):
-        cured = f"{target} was repaired after {alert.name} began, so the alert is ignored."
+        cured = f"{target} was repaired after {alert.shown_name} began, so the alert is ignored."
         return (events.suppressed(alert, target, now, Reason.SPENT, cured),)
     opening = open_incident(alert, target, playbook, journal_state, now, terms)
     return _instead_of(current, opening, now) if current is not None else opening

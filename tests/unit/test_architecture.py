@@ -113,7 +113,8 @@ def test_the_kernel_imports_nothing_else_of_ours() -> None:
         f"{_name(path)}: {module}"
         for path in _python("fleetmedic/kernel")
         for module in _imports(path)
-        if module.split(".")[0] in PACKAGES and not module.startswith("fleetmedic.kernel")
+        if module.split(".")[0] in PACKAGES
+        and not module.startswith(("fleetmedic.kernel", "fleetmedic.wording"))
     }
     assert foreign == set()
 

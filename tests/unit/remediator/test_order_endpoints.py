@@ -224,6 +224,35 @@ def test_a_malformed_order_is_refused_with_its_place(client, path, changes, plac
     assert written(client) == before
 
 
+BLANK = [" ", "\u200b", "\x00", "\t\n", "\u3164\u2800", "\u202e \ufeff", "\xa0"]
+
+
+@pytest.mark.parametrize("blank", BLANK)
+@pytest.mark.parametrize("path", ["/api/v1/pause", "/api/v1/resume", RELEASE, CLOSE, RETRY])
+def test_an_author_or_a_reason_that_nobody_can_see_is_refused(client, path, blank) -> None:
+    escalated(client)
+    before = written(client)
+    more = {"target": "node1/3"} if path == RELEASE else {}
+    optional = path in ("/api/v1/pause", "/api/v1/resume")
+    for name in ("by",) if optional else ("by", "reason"):
+        answer = client.post(path, json=WHO | more | {name: blank}, headers=HEAD)
+        assert (answer.status_code, f"at $.{name}: expected" in answer.text) == (400, True)
+    assert written(client) == before
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_pause_without_a_visible_reason_has_none(client, blank) -> None:
+    client.post("/api/v1/pause", json={"by": "alice", "reason": blank}, headers=HEAD)
+    assert client.get("/api/v1/incidents").json()["pause"]["reason"] == "no reason given"
+
+
+def test_author_and_reason_are_stored_as_one_line_without_control_characters(client) -> None:
+    order = {"by": " al\x1bice\x00", "reason": "rack\r\n 4\x07 \u202e"}
+    assert client.post("/api/v1/pause", json=order, headers=HEAD).status_code == 200
+    pause = client.get("/api/v1/incidents").json()["pause"]
+    assert (pause["by"], pause["reason"]) == ("al ice", "rack 4")
+
+
 @pytest.mark.parametrize("missing", ["by", "reason", "target"])
 def test_an_order_without_who_why_or_what_is_refused(client, missing) -> None:
     order = WHO | {"target": "node1/3"}

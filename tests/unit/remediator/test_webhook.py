@@ -251,6 +251,26 @@ def test_a_journal_that_cannot_be_written_is_not_ready_and_says_why(client, tmp_
     assert client.get("/-/healthy").status_code == 200
 
 
+def test_the_list_of_incidents_says_that_the_journal_cannot_be_written(client, tmp_path) -> None:
+    assert 'role="alert"' not in client.get("/").text
+    client.app.state.parts.journal._check = None  # the result of a check is reused for 5 s
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as blocker:
+        blocker.execute("DROP TABLE meta")
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert 'role="alert">The journal ' in answer.text
+    assert "journal.db cannot be written: " in answer.text
+
+
+def test_the_list_continues_before_an_incident_and_refuses_an_unknown_one(client) -> None:
+    client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD)
+    identity = _until_incident(client)["id"]
+    assert "No incidents." in client.get(f"/?before={identity}").text
+    for path in ("/", "/incidents", "/api/v1/incidents"):
+        answer = client.get(f"{path}?before=inc-none")
+        assert (answer.status_code, "expected the id of an incident" in answer.text) == (400, True)
+
+
 @pytest.mark.parametrize(("truncated", "woken"), [(0, 0), (2, 1)])
 def test_a_truncated_payload_and_no_other_wakes_the_reconciler(
     client, monkeypatch, truncated, woken
