@@ -173,7 +173,7 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
       fleetmedic rules slo
       fleetmedic rules slo my-slos.yml --out /etc/prometheus/rules
     """
-    from fleetmedic.kernel.files import write_atomic
+    from fleetmedic.kernel.files import write_output
     from rules import burn_rate
 
     for path in paths or burn_rate.sources():
@@ -184,7 +184,7 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
         target = out / f"slo-{path.stem}.yml"
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_atomic(target, text)
+            write_output(target, text)
         except OSError as error:
             raise UserError(
                 f"cannot write {target}: {error.strerror}. Specify another directory with --out."

@@ -42,7 +42,12 @@ DOWN_SECONDS = 15.0
 @click.option(
     "--detach", is_flag=True, help="Run in the background; return when the stack is ready."
 )
-@click.option("--reset", is_flag=True, help="Delete the contents of the state directory first.")
+@click.option(
+    "--reset",
+    is_flag=True,
+    help="Delete the state of earlier runs first: the stack's directories with everything in them, and its logs. "
+    "Other files in the state directory are kept.",
+)
 @click.option(
     "--level",
     type=click.Choice(LEVELS),

@@ -30,7 +30,7 @@ from fleetmedic.terminal.stack_option import suggested
 
 __all__ = ["Stack", "StackOptions"]
 
-# What --reset deletes; other files in the directory are kept.
+# What --reset deletes, with everything in the directories; docs/stack.md lists them. Other files are kept.
 STATE_NAMES = (
     "hardware",
     "cluster",
@@ -271,7 +271,7 @@ def _already_runs(state: Path) -> str:
 
 
 def reset(state: Path) -> None:
-    """Delete a stack's state from its directory. Other files are kept."""
+    """Delete a stack's state from its directory: STATE_NAMES with all contents, and the logs. Other files are kept."""
     for path in [*(state / name for name in STATE_NAMES), *(state / "logs").glob("*.log*")]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.share import share
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.stack.cli import up
 from fleetmedic.stack.config_snippets import config
 from fleetmedic.stack.doctor import doctor
 from fleetmedic.stack.identity import own_identity
 from fleetmedic.stack.inject import inject
-from fleetmedic.stack.lifecycle import Stack, StackOptions, require_same_fleet, reset
+from fleetmedic.stack.lifecycle import STATE_NAMES, Stack, StackOptions, require_same_fleet, reset
 from fleetmedic.stack.plan import decide
 from fleetmedic.stack.render import prometheus
 
@@ -337,6 +339,21 @@ def test_reset_removes_our_state_and_nothing_else(tmp_path: Path) -> None:
     reset(tmp_path)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert left == ["logs", "logs/notes.txt", "thesis.txt"]
+
+
+def test_the_docs_list_everything_that_reset_deletes_and_help_says_that_contents_go_too(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    text = " ".join(share("docs/stack.md").read_text().split())
+    sentence = text.partition("`--reset` deletes it: ")[2].partition("are kept.")[0]
+    assert set(re.findall(r"`([^`]+)`", sentence)) - {"logs", "logs/*.log*"} == set(STATE_NAMES)
+    assert "also files that you put there" in sentence
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware/mine.txt").write_text("mine")
+    reset(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    helped = " ".join(run.invoke(up, ["--help"]).output.split())
+    assert "the stack's directories with everything in them, and its logs." in helped
 
 
 def test_down_leaves_a_stranger_with_the_same_pid_alone(tmp_path: Path, run: CliRunner) -> None:
