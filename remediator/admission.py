@@ -184,9 +184,7 @@ class Admission:
 
 def _is_forwarded(request: Request) -> bool:
     """Return whether a proxy passed the request on, and the request says so."""
-    return any(
-        name in FORWARDED or name.startswith("x-forwarded") for name in request.headers.keys()
-    )
+    return any(name in FORWARDED or name.startswith("x-forwarded") for name in request.headers)
 
 
 def _address(text: str) -> Address | None:

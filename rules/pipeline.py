@@ -83,7 +83,7 @@ class DetectorPipeline:
         """
         try:
             history = self._read(self._detectors, now)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a detector raises, the others run
             if not isinstance(error, PrometheusError):
                 log.warning("cannot read the history at once", error=repr(error))
             return [self._log_run(self._run_alone(one, now)) for one in self._detectors]
@@ -99,7 +99,7 @@ class DetectorPipeline:
             history = self._read([detector], now)
         except PrometheusError as error:
             return DetectorRun(detector.name, False, False, str(error))
-        except Exception as error:  # whatever a detector raises, the others run
+        except Exception as error:  # noqa: BLE001 - whatever a detector raises, the others run
             return _broken(detector.name, "the history could not be read", error)
         return self._run_detector(detector, history)
 
@@ -118,11 +118,11 @@ class DetectorPipeline:
             model = detector.fit(history, FitParameters(self._timing, budget))
             if isinstance(model, Refusal):
                 return DetectorRun(detector.name, not model.failure, False, model.reason)
-        except Exception as error:  # whatever a detector raises, the others run
+        except Exception as error:  # noqa: BLE001 - whatever a detector raises, the others run
             return _broken(detector.name, "the model could not be fitted", error)
         try:
             live = self._compile(detector, model)
-        except Exception as error:  # a malformed model or rule group must not stop the others
+        except Exception as error:  # noqa: BLE001 - a malformed model or rule group must not stop the others
             return _broken(detector.name, "the model could not be compiled to rules", error)
         return self._publish(detector.name, live, model)
 
@@ -140,7 +140,7 @@ class DetectorPipeline:
             changed = publish(name, live.text, live.group, self._paths, self._prometheus)
         except (PublishError, PrometheusError, OSError) as error:
             return DetectorRun(name, False, False, str(error), model)
-        except Exception as error:  # for example rules that cannot be parsed
+        except Exception as error:  # noqa: BLE001 - for example rules that cannot be parsed
             return _broken(name, "the rules could not be published", error)
         self._live_rules[name] = live
         if model:

@@ -41,7 +41,9 @@ class DetectorService:
         while not stopped.is_set():
             try:
                 self.step(time.time())
-            except Exception:  # the service must not end while its HTTP server reports it as healthy
+            except (
+                Exception
+            ):  # the service must not end while its HTTP server reports it as healthy
                 log.exception("detectors_failed")
                 self._fail_all(time.time())
             due = min(self._fit_due, self._check_due, self._score_due)
