@@ -118,6 +118,35 @@ def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
     assert "under load" not in run.invoke(inject, ["node1/0", "lost", *where]).output
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("xid", "This raises no alert on its own: GpuXidApplicationRepeated needs more than 5"),
+        ("xid --xid 999", "No alert fires for XID 999"),
+        ("slow --speed 0.99", "This raises no alert: GpuPeerOutlier needs a clock at least 10% below"),
+        ("xid --xid 79", ""),
+        ("slow", ""),
+    ],
+)  # fmt: skip
+def test_inject_says_when_a_fault_raises_no_alert(
+    tmp_path: Path, run: CliRunner, words: str, said: str
+) -> None:
+    Hardware(tmp_path / "hardware").create(nodes=1, gpus=1)
+    output = run.invoke(inject, ["node1/0", *words.split(), "--state-dir", str(tmp_path)]).output
+    assert said in output
+    assert bool(said) is ("no alert" in output.lower())
+
+
+def test_heal_says_whether_there_was_a_fault(tmp_path: Path, run: CliRunner) -> None:
+    Hardware(tmp_path / "hardware").create(nodes=1, gpus=1)
+    where = ["--state-dir", str(tmp_path)]
+    nothing = "gpu/node1/0: the GPU has no fault, so there was nothing to remove.\n"
+    assert run.invoke(inject, ["node1/0", "heal", *where]).output == nothing
+    run.invoke(inject, ["node1/0", "slow", "--heals-by", "none", *where])
+    assert "removed all faults" in run.invoke(inject, ["node1/0", "heal", *where]).output
+    assert run.invoke(inject, ["node1/0", "heal", *where]).output == nothing
+
+
 def test_inject_suggests_only_a_job_that_can_start(tmp_path: Path, run: CliRunner) -> None:
     Hardware(tmp_path / "hardware").create(nodes=1, gpus=3)
     cluster = LocalCluster(tmp_path / "cluster", tmp_path / "hardware")
