@@ -18,6 +18,7 @@ from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import status as view
 from fleetmedic.stack.binaries import OVERRIDES
 from fleetmedic.stack.detach import run_detached
+from fleetmedic.stack.directory_lock import holder
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.lifecycle import Stack, StackOptions, end_leftovers
 from fleetmedic.stack.logs import follow, last_lines
@@ -178,7 +179,8 @@ def down(stack: StackLocation) -> None:
       fleetmedic up down --port-base 19090
     """
     state = stack.state
-    supervisor = StackFile.read(state, stack.port_base).supervisor
+    # a stack that is starting has no stack.json yet, or the one of an earlier run
+    supervisor = holder(state) or StackFile.read(state, stack.port_base).supervisor
     if supervisor is None or not alive(supervisor):
         left = end_leftovers(state)
         click.echo(
@@ -298,6 +300,9 @@ def _draw(stack: Stack, state: Path) -> None:
 
 
 def _show(state: Path, port_base: int) -> bool:
+    if text := view.starting(state):
+        click.echo(text)
+        return False
     stack = StackFile.read(state, port_base)
     if text := view.stopped(stack, state):
         click.echo(text)

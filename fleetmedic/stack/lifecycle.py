@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries
+from fleetmedic.stack.directory_lock import MARK, DirectoryLock
 from fleetmedic.stack.disk_space import too_small
 from fleetmedic.stack.fetch import fetch
 from fleetmedic.stack.health import health_problem
@@ -44,8 +43,6 @@ STATE_NAMES = (
     "stack.json",
 )
 LOOK_SECONDS = 0.1
-# the lock of a state directory; it also marks the directory as fleetmedic's
-MARK = ".fleetmedic.lock"
 
 
 class Stack:
@@ -58,7 +55,7 @@ class Stack:
     def __init__(self, options: StackOptions) -> None:
         self.options = options
         self.plan = decide(options)
-        self._lock: TextIO | None = None
+        self._lock: DirectoryLock | None = None
         self._supervisor: ServiceSupervisor | None = None
         self._health: dict[str, str] = {}
         self._report: Report = lambda _: None
@@ -134,7 +131,7 @@ class Stack:
             self._save(ended=True)
             self._supervisor = None
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def stop_one(self, name: str) -> None:
@@ -179,15 +176,11 @@ class Stack:
         require_ours(state)
         try:
             state.mkdir(parents=True, exist_ok=True)
-            self._lock = (state / MARK).open("a+")
+            self._lock = DirectoryLock(state)
+        except BlockingIOError:
+            raise UserError(_already_runs(state)) from None
         except OSError as error:
             raise unusable(state, error) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            self._lock = None
-            raise UserError(_already_runs(state)) from None
         end_leftovers(state)
 
     def _backfill(self, report: Report) -> None:
@@ -264,7 +257,7 @@ def require_ours(state: Path) -> None:
 
 def _already_runs(state: Path) -> str:
     return (
-        f"a stack already runs in {state}. {suggested('up status', state)} shows it, and "
+        f"a stack already runs or starts in {state}. {suggested('up status', state)} shows it, and "
         f"{suggested('up down', state)} stops it. A second stack needs another --state-dir and another "
         "--port-base."
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
+from fleetmedic.stack.directory_lock import holder
 from fleetmedic.stack.health import health_problem, ready_url
 from fleetmedic.stack.identity import alive
 from fleetmedic.terminal.output import clean
@@ -142,6 +143,19 @@ def title(stack: StackFile, state: Path) -> str:
     """Return the title of the status table."""
     kind = "SIMULATED GPUs" if stack.simulated else "real GPUs"
     return f"fleetmedic, cluster {stack.cluster}, {kind}, state directory {state}"
+
+
+def starting(state: Path) -> str | None:
+    """Return the message for a stack that is starting and not described yet; None otherwise."""
+    who = holder(state)
+    if who is None:
+        return None
+    try:
+        if StackFile.read(state).supervisor == who:
+            return None
+    except UserError:
+        pass  # the first start in this directory
+    return f"A stack is starting in {state} (process {who[0]}). {suggested('up down', state)} stops it."
 
 
 def stopped(stack: StackFile, state: Path) -> str | None:

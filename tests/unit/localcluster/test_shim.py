@@ -32,7 +32,7 @@ def test_a_missing_command_exits_with_127(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        ("/tmp", "Permission denied"),  # noqa: S108 - never written
+        ("/tmp", "Permission denied"),
         ("/etc/passwd", "Permission denied"),
         ("/etc/passwd/x", "Not a directory"),
     ],

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from fleetmedic.kernel.share import share
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.stack.cli import up
 from fleetmedic.stack.config_snippets import config
+from fleetmedic.stack.directory_lock import MARK, announce, holder
 from fleetmedic.stack.doctor import doctor
 from fleetmedic.stack.identity import own_identity
 from fleetmedic.stack.inject import inject
@@ -383,6 +388,68 @@ def test_the_docs_list_everything_that_reset_deletes_and_help_says_that_contents
     assert list(tmp_path.iterdir()) == []
     helped = " ".join(run.invoke(up, ["--help"]).output.split())
     assert "the stack's directories with everything in them, and its logs." in helped
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts a process that holds the lock of the directory, like a stack that is starting."""
+    code = (
+        "import sys, time, pathlib; from fleetmedic.stack.directory_lock import DirectoryLock\n"
+        "lock = DirectoryLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    begun: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-c", code, str(tmp_path)]
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        begun.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_status_and_down_find_a_stack_that_is_starting(
+    tmp_path: Path, run: CliRunner, begin: Callable[[], subprocess.Popen[str]], earlier: bool
+) -> None:
+    if earlier:  # stack.json of a run that has ended
+        StackFile("local", 9090, True, {}, "t").save(tmp_path)
+    process = begin()
+    where = ["--state-dir", str(tmp_path)]
+    shown = run.invoke(up, ["status", *where])
+    assert shown.exit_code == 1
+    sentence = f"A stack is starting in {tmp_path} (process {process.pid}). `fleetmedic up down"
+    assert shown.output.startswith(sentence)
+    assert "Stopped after" in run.invoke(up, ["down", *where]).output
+    assert process.wait(10) == -signal.SIGTERM
+    if earlier:
+        assert "No stack is running" in run.invoke(up, ["status", *where]).output
+    else:
+        with pytest.raises(UserError, match="no stack was started"):
+            run.invoke(up, ["down", *where])
+
+
+def test_a_stack_that_was_stopped_holds_the_directory_no_longer(tmp_path: Path) -> None:
+    stack = Stack(StackOptions(state_dir=tmp_path, simulate=True))
+    stack._lock_directory(tmp_path)
+    assert holder(tmp_path) == own_identity()
+    announce(tmp_path, (1, 1))
+    assert holder(tmp_path) == own_identity(), "an announcement replaces no holder"
+    stack.stop()
+    assert holder(tmp_path) is None
+    announce(tmp_path, own_identity())
+    assert holder(tmp_path) == own_identity()
+
+
+@pytest.mark.parametrize("text", ["", "junk", "1", "1 2 3", "0 0", "-1 5", "4194304 7"])
+def test_a_lock_file_without_a_running_process_has_no_holder(tmp_path: Path, text: str) -> None:
+    (tmp_path / MARK).write_text(text)
+    assert holder(tmp_path) is None
 
 
 def test_down_leaves_a_stranger_with_the_same_pid_alone(tmp_path: Path, run: CliRunner) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack.lifecycle import MARK, Stack, StackOptions, require_ours
+from fleetmedic.stack.directory_lock import MARK
+from fleetmedic.stack.lifecycle import Stack, StackOptions, require_ours
 
 
 def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
