@@ -67,7 +67,10 @@ def _option_parameters(flag: Flag) -> dict[str, Any]:
 
 
 def _between(flag: str, text: str, low: int, high: int) -> float:
-    seconds = parse_duration(text)
+    try:
+        seconds = parse_duration(text)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from None
     if not low <= seconds <= high:
         raise UserError(f"{flag}={text} is out of range: expected {low}s to {high}s.")
     return seconds
