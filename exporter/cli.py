@@ -17,6 +17,7 @@ from fleetmedic import __version__
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
+from fleetmedic.terminal.numbers import Integer
 
 F = TypeVar("F")
 DEFAULT_ADDRESS = "127.0.0.1:9410"
@@ -124,7 +125,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
 @click.option(
     "--web.max-requests",
     "max_requests",
-    type=click.IntRange(1, 10_000),
+    type=Integer(1, 10_000),
     default=MAX_REQUESTS,
     show_default=True,
     help="Maximum number of concurrent connections. Further connections get status 503.",
@@ -205,7 +206,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
 @click.option(
     "--gpu.expected",
     "expected",
-    type=click.IntRange(0, 1024),
+    type=Integer(0, 1024),
     help="Expected number of GPUs on this node.  [default: the number of distinct GPUs seen so far]",
 )
 @click.option(

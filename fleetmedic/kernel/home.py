@@ -79,6 +79,11 @@ class StackFile:
                 f"no stack was started in {state}, or it is still starting. Run {up}, or select another "
                 "stack with --state-dir or --port-base."
             ) from None
+        except NotADirectoryError:
+            raise UserError(
+                f"the state directory {state} is not a directory. Select another one with --state-dir or "
+                "FLEETMEDIC_STATE_DIR."
+            ) from None
         except OSError as error:
             said = f"cannot use {path}: {error.strerror}. Run the command as the user of the stack."
             raise UserError(said) from None

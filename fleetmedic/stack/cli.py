@@ -26,6 +26,7 @@ from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
 from fleetmedic.stack.services import log_names, log_of
 from fleetmedic.terminal.disk_errors import access_cure, user_name
+from fleetmedic.terminal.numbers import Integer, Number
 from fleetmedic.terminal.output import lines_option
 from fleetmedic.terminal.stack_option import (
     StackLocation,
@@ -61,28 +62,28 @@ DOWN_SECONDS = 15.0
 )
 @click.option(
     "--nodes",
-    type=click.IntRange(1, 64),
+    type=Integer(1, 64),
     default=4,
     show_default=True,
     help="Number of simulated nodes.",
 )
 @click.option(
     "--gpus",
-    type=click.IntRange(1, 16),
+    type=Integer(1, 16),
     default=8,
     show_default=True,
     help="GPUs per simulated node.",
 )
 @click.option(
     "--time-factor",
-    type=click.FloatRange(1, 1000),
+    type=Number(1, 1000),
     default=1.0,
     show_default=True,
     help="Speed-up factor for tests: all durations in rules, detectors and the remediator are divided by it. Use 1 in production.",
 )
 @click.option(
     "--scrape-interval",
-    type=click.FloatRange(1, 300),
+    type=Number(1, 300),
     default=5.0,
     show_default=True,
     help="Prometheus' scrape interval in seconds.",
@@ -180,7 +181,11 @@ def down(stack: StackLocation) -> None:
     """
     state = stack.state
     # a stack that is starting has no stack.json yet, or the one of an earlier run
-    supervisor = holder(state) or StackFile.read(state, stack.port_base).supervisor
+    if (supervisor := holder(state)) is None:
+        if not (state / "stack.json").exists():
+            click.echo(f"No stack is running in {state}: no stack was started there.")
+            return
+        supervisor = StackFile.read(state, stack.port_base).supervisor
     if supervisor is None or not alive(supervisor):
         left = end_leftovers(state)
         click.echo(
@@ -291,8 +296,9 @@ def _draw(stack: Stack, state: Path) -> None:
         try:
             while True:
                 now = StackFile.read(state)
+                rows = view.check_processes(now)
                 live.update(
-                    view.table(view.check_processes(now), view.title(now, state)), refresh=True
+                    view.table(rows, view.title(now, state), live.console.width), refresh=True
                 )
                 time.sleep(1.0)
         finally:
@@ -314,7 +320,8 @@ def _show(state: Path, port_base: int) -> bool:
     else:
         from rich.console import Console
 
-        Console().print(view.table(rows, view.title(stack, state)))
+        console = Console()
+        console.print(view.table(rows, view.title(stack, state), console.width))
     click.echo(view.dashboards_line(stack))
     for line in view.stops(stack):
         click.echo(line)

@@ -97,8 +97,11 @@ def inject(
     stack: StackLocation,
 ) -> None:
     _require_used_options(click.get_current_context(), fault)
-    where = Target.parse(target)
-    if where.kind is not TargetKind.GPU or where.gpu is None:
+    try:
+        where = Target.parse(target)
+    except UserError:
+        where = None
+    if where is None or where.kind is not TargetKind.GPU or where.gpu is None:
         raise UserError(f"TARGET: expected NODE/INDEX, such as node2/3, got {target[:80]!r}.")
     folder = stack.state / "hardware"
     if not folder.is_dir():

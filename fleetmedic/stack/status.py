@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 DOWN = "down"
+WIDE = 90  # columns that the whole status table needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,8 @@ def lines(rows: Iterable[ProcessStatus]) -> list[str]:
     ]
 
 
-def table(rows: Iterable[ProcessStatus], title: str) -> Table:
-    """Return the status of the stack as a rich table."""
+def table(rows: Iterable[ProcessStatus], title: str, width: int = WIDE) -> Table:
+    """Return the status of the stack as a rich table. A narrow terminal gets only the first two columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -125,17 +126,13 @@ def table(rows: Iterable[ProcessStatus], title: str) -> Table:
         ("memory", "right"),
         ("URL", "left"),
     ):
-        drawn.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        if width >= WIDE or heading in ("process", "state"):
+            drawn.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         colour = "green" if row.trouble is None else "red"
-        drawn.add_row(
-            row.name,
-            Text(": ".join(filter(None, (row.state, row.reason))), style=colour),
-            str(row.pid or "-"),
-            _age(row.uptime),
-            _size(row.memory),
-            row.url or "",
-        )
+        state = Text(": ".join(filter(None, (row.state, row.reason))), style=colour)
+        usage = (str(row.pid or "-"), _age(row.uptime), _size(row.memory), row.url or "")
+        drawn.add_row(row.name, state, *(usage if width >= WIDE else ()))
     return drawn
 
 
