@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import SupportsFloat
 
 import structlog
 
@@ -129,8 +130,8 @@ def checked_score(score: Score) -> Score:
     return Score(score.key, checked_number(score.value))
 
 
-def checked_number(value: float) -> float:
+def checked_number(value: object) -> float:
     """Return a detector's number as a float. Raises TypeError for other values, such as None or a string."""
-    if isinstance(value, str | bytes):
+    if not isinstance(value, SupportsFloat):
         raise TypeError(f"expected a number, got {value!r}")
     return float(value)

@@ -43,6 +43,8 @@ STATE_NAMES = (
     "stack.json",
 )
 LOOK_SECONDS = 0.1
+EXPORTERS_SECONDS = 20.0
+PROMETHEUS = "prometheus"
 
 
 class Stack:
@@ -98,8 +100,23 @@ class Stack:
         self._save()
 
     def start(self) -> None:
-        """Start every process of the stack, without waiting until it is ready."""
-        self._running().start()
+        """Start every process of the stack, without waiting until it is ready.
+
+        With a time factor, Prometheus starts when the exporters respond. Otherwise the shortened alerts
+        for unreachable nodes fire before the exporters have started.
+        """
+        supervisor = self._running()
+        if self.options.factor == 1:
+            supervisor.start()
+            return
+        supervisor.hold(PROMETHEUS)
+        supervisor.start()
+        exporters = [url for name, url in self._health.items() if name.startswith("exporter-")]
+        deadline = time.monotonic() + EXPORTERS_SECONDS
+        while any(map(health_problem, exporters)) and time.monotonic() < deadline:
+            if self._stopped.wait(LOOK_SECONDS):
+                return
+        supervisor.start_one(PROMETHEUS)
 
     def wait_ready(self, timeout: float, report: Report | None = None) -> None:
         """Wait until every process passes its health check.
