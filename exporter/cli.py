@@ -17,7 +17,7 @@ from fleetmedic import __version__
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
-from fleetmedic.terminal.numbers import Integer
+from fleetmedic.terminal.numbers import IntegerRange
 
 F = TypeVar("F")
 DEFAULT_ADDRESS = "127.0.0.1:9410"
@@ -125,7 +125,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
 @click.option(
     "--web.max-requests",
     "max_requests",
-    type=Integer(1, 10_000),
+    type=IntegerRange(1, 10_000),
     default=MAX_REQUESTS,
     show_default=True,
     help="Maximum number of concurrent connections. Further connections get status 503.",
@@ -206,7 +206,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
 @click.option(
     "--gpu.expected",
     "expected",
-    type=Integer(0, 1024),
+    type=IntegerRange(0, 1024),
     help="Expected number of GPUs on this node.  [default: the number of distinct GPUs seen so far]",
 )
 @click.option(

@@ -11,7 +11,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
-from fleetmedic.terminal.numbers import Integer
+from fleetmedic.terminal.numbers import IntegerRange
 from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 
@@ -209,7 +209,7 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
     "--jobs",
     default=2,
     show_default=True,
-    type=Integer(1, 64),
+    type=IntegerRange(1, 64),
     help="Number of parallel promtool runs.",
 )
 @click.option(

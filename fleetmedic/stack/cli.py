@@ -26,7 +26,7 @@ from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
 from fleetmedic.stack.services import log_names, log_of
 from fleetmedic.terminal.disk_errors import access_cure, user_name
-from fleetmedic.terminal.numbers import Integer, Number
+from fleetmedic.terminal.numbers import IntegerRange, NumberRange
 from fleetmedic.terminal.output import lines_option
 from fleetmedic.terminal.stack_option import (
     StackLocation,
@@ -62,28 +62,28 @@ DOWN_SECONDS = 15.0
 )
 @click.option(
     "--nodes",
-    type=Integer(1, 64),
+    type=IntegerRange(1, 64),
     default=4,
     show_default=True,
     help="Number of simulated nodes.",
 )
 @click.option(
     "--gpus",
-    type=Integer(1, 16),
+    type=IntegerRange(1, 16),
     default=8,
     show_default=True,
     help="GPUs per simulated node.",
 )
 @click.option(
     "--time-factor",
-    type=Number(1, 1000),
+    type=NumberRange(1, 1000),
     default=1.0,
     show_default=True,
     help="Speed-up factor for tests: all durations in rules, detectors and the remediator are divided by it. Use 1 in production.",
 )
 @click.option(
     "--scrape-interval",
-    type=Number(1, 300),
+    type=NumberRange(1, 300),
     default=5.0,
     show_default=True,
     help="Prometheus' scrape interval in seconds.",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 
-class Integer(click.IntRange):
+class IntegerRange(click.IntRange):
     """An integer within limits."""
 
     name = "integer"
 
 
-class Number(click.FloatRange):
+class NumberRange(click.FloatRange):
     """A number within limits."""
 
     name = "number"

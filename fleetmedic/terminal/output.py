@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
-from fleetmedic.terminal.numbers import Integer
+from fleetmedic.terminal.numbers import IntegerRange
 
 GAP = 3  # spaces between the columns of a table
 MIN_WRAPPED = 16  # narrowest width of a column that is wrapped
@@ -19,7 +19,7 @@ lines_option = click.option(
     "-n",
     "--lines",
     "count",
-    type=Integer(1, 100_000),
+    type=IntegerRange(1, 100_000),
     metavar="NUMBER",
     default=40,
     show_default=True,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, stack_options, state_dir
-from fleetmedic.terminal.numbers import Integer
+from fleetmedic.terminal.numbers import IntegerRange
 
 _OPTIONS = ("state_dir", "port_base")
 # The other options that a suggested command repeats. Only commands that query a remediator have them.
@@ -42,7 +42,7 @@ def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
     option."""
     return click.option(
         "--port-base",
-        type=Integer(1024, 65_000),
+        type=IntegerRange(1024, 65_000),
         metavar="PORT",
         help="Port of Prometheus. The other processes use higher ports: Alertmanager +3, remediator +5, "
         f"exporters from +320. [default: {DEFAULT_PORT_BASE}]",

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec
 import click
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from fleetmedic.terminal.numbers import Integer
+from fleetmedic.terminal.numbers import IntegerRange
 from fleetmedic.terminal.output import clean, rows
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 from fleetmedic.terminal.times import instant, moment
@@ -149,7 +149,7 @@ def show(remediator: RemediatorClient, incident: str, as_json: bool) -> None:
     "--limit",
     default=20,
     show_default=True,
-    type=Integer(1, 1000),
+    type=IntegerRange(1, 1000),
     help="Maximum number of decisions to print.",
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
