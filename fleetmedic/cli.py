@@ -70,6 +70,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "remediator",
         "Restart the playbook of an escalated incident.",
     ),
+    "approve": (
+        "remediator.console.orders:approve",
+        "remediator",
+        "Approve the return to service of a GPU or node that no load test verified.",
+    ),
+    "reject": (
+        "remediator.console.orders:reject",
+        "remediator",
+        "Reject the return to service of a GPU or node that no load test verified.",
+    ),
     "config": (
         "fleetmedic.stack.config_snippets:config",
         "stack",

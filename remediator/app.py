@@ -20,7 +20,7 @@ from remediator.actions.registry import actions
 from remediator.admission import Access
 from remediator.alert_states import AlertStates
 from remediator.alertmanager import AlertmanagerClient, AlertmanagerPeers
-from remediator.channels.delivery import Delivery, open_channels
+from remediator.channels.delivery import Delivery, open_channels, parse_templates
 from remediator.clocks import WallClock
 from remediator.clusters.base import Cluster
 from remediator.clusters.registry import open_cluster
@@ -28,6 +28,7 @@ from remediator.connections import TimedConnection
 from remediator.core.events import Event, Kind
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Level, Playbook
+from remediator.credentials import key_named, read_credentials
 from remediator.dashboards import proxy
 from remediator.dashboards.routes import DashboardRoutes
 from remediator.discovery.watch import Discovery
@@ -36,7 +37,10 @@ from remediator.engine_context import EngineContext
 from remediator.executor import Executor
 from remediator.http import Notifier, without_credentials
 from remediator.installation import ClusterLock, read_identity
-from remediator.journal import Journal, JournalDown, replay
+from remediator.journal import Journal, JournalDown
+from remediator.journal_keeper import JournalKeeper
+from remediator.journal_reader import JournalReader
+from remediator.journal_retention import covering
 from remediator.metrics import RemediatorMetrics
 from remediator.outbox import Outbox
 from remediator.playbook_library import load_library
@@ -47,7 +51,8 @@ from remediator.reported_hardware import ReportedHardware
 from remediator.senses import FactSources as Facts
 from remediator.senses import Senses
 from remediator.sensors import Sensors
-from remediator.settings import RemediatorSettings, read_token
+from remediator.settings import RemediatorSettings
+from remediator.snapshots import load
 from remediator.webhook import ServerContext, make_app
 
 log = structlog.get_logger("remediator")
@@ -66,6 +71,7 @@ class RunningRemediator:
     dashboards: DashboardRoutes
     discovery: Discovery | None
     journal: Journal
+    reader: JournalReader
     refusal: Callable[[], str | None]
 
     async def unready(self) -> str | None:
@@ -104,15 +110,19 @@ async def running(
 
     `take_over` is the reason to take the cluster's lock from another installation; empty: do not take it.
     """
-    journal_state = JournalState()
+    given = notifications(settings)  # an error must not leave a journal behind
+    journal_state = JournalState(covering(settings.retention, playbooks, settings.factor))
     clock = WallClock()
     metrics = RemediatorMetrics(journal_state, clock.now)
     messages: list[Callable[[], None]] = []
+    keepers: list[JournalKeeper] = []
 
     def durable(event: Event) -> None:
         journal_state.apply(event)
         metrics.count_event(event, journal_state.incidents.get(event.incident or ""))
         _log_event(event)
+        for keeper in keepers:
+            keeper.count_event()
         if event.kind is Kind.NOTIFIED:
             for wake in messages:
                 wake()
@@ -121,8 +131,10 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
         # Read only after the lock is held, because another process may have written until then.
-        for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
-            journal_state.apply(event)
+        reader = JournalReader(data_dir)
+        replayed = await asyncio.to_thread(load, journal_state, reader)
+        keeper = JournalKeeper(journal_state, journal, lambda: clock.seconds_left() <= 0, replayed)
+        keepers.append(keeper)
         prometheus = alertmanager = dashboard_client = None
         if settings.prometheus_url:
             prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))
@@ -142,7 +154,6 @@ async def running(
                 ]
             )
         sender = await stack.enter_async_context(Notifier())
-        given = notifications(settings)
         delivery = open_channels(given, sender)
         metrics.initialize(
             actions().names(), delivery.channels, (playbook.name for playbook in playbooks)
@@ -193,6 +204,7 @@ async def running(
             clock.now,
             metrics.count_internal_error,
             metrics.count_evaluation,
+            addresses=len(settings.webhooks),
         )
         engine = Engine(rules, journal_state, journal, engine_context)
         dashboards = DashboardRoutes(
@@ -218,6 +230,7 @@ async def running(
         tasks = [
             asyncio.create_task(reconciler.run(), name="reconciler"),
             asyncio.create_task(outbox.run(), name="outbox"),
+            asyncio.create_task(keeper.run(), name="journal keeper"),
         ]
         if lock is not None:
             held = lock
@@ -238,6 +251,7 @@ async def running(
                 dashboards,
                 discovery,
                 journal,
+                reader,
                 refusal,
             )
         finally:
@@ -245,11 +259,17 @@ async def running(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await engine.close()
+            await keeper.finish()
 
 
 def notifications(settings: RemediatorSettings) -> Notifications:
     """Read notifications.yml; returns no channels if the file is not configured. Raises UserError."""
-    return read_notifications(settings.notifications) if settings.notifications else Notifications()
+    if settings.notifications is None:
+        return Notifications()
+    with key_named(settings, "notify.file"):
+        given = read_notifications(settings.notifications)
+        parse_templates(given)
+    return given
 
 
 async def _lock(
@@ -267,10 +287,9 @@ async def serve(
     settings: RemediatorSettings, data_dir: Path, host: str, port: int, take_over: str = ""
 ) -> None:
     """Run the remediator until SIGTERM or SIGINT. Raises UserError for invalid settings or files."""
-    token, warning = read_token(settings.token_file)
-    if warning:
+    credentials = read_credentials(settings)
+    for warning in credentials.warnings:
         log.warning("token_file_open", text=warning)
-    viewers = read_token(settings.view_password_file)[0] if settings.view_password_file else None
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     cluster = open_cluster(
         settings.adapter, settings.cluster, settings.adapter_settings, settings.where
@@ -284,8 +303,13 @@ async def serve(
                 parts.journal_state,
                 parts.metrics,
                 parts.delivery,
-                Access(token, viewers, settings.allowed_hosts, settings.trusted_proxies),
-                data_dir,
+                Access(
+                    credentials.token,
+                    credentials.view_password,
+                    settings.allowed_hosts,
+                    settings.trusted_proxies,
+                ),
+                parts.reader,
                 parts.unready,
                 parts.dashboards,
                 parts.discovery,

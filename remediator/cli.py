@@ -1,4 +1,4 @@
-"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal."""
+"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal, backup, restore."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
+from fleetmedic.terminal.output import clean, legible
 from fleetmedic.terminal.times import instant
+from fleetmedic.wording.counts import counted
+from remediator import journal_commands
 
 LISTEN = "127.0.0.1:9095"
 _config = click.option(
@@ -41,7 +44,12 @@ def remediator() -> None:
       fleetmedic remediator serve --config remediator.yml --data-dir data
       fleetmedic remediator check --config remediator.yml
       fleetmedic remediator journal --data-dir data --json
+      fleetmedic remediator backup --data-dir data /backups
     """
+
+
+remediator.add_command(journal_commands.backup)
+remediator.add_command(journal_commands.restore)
 
 
 @remediator.command()
@@ -83,17 +91,17 @@ def serve(config: Path, listen: str, data_dir: Path, level: str, take_over: str 
 
     host, port = _address(listen)
     configure_logs(level)
-    if take_over is not None and not take_over.strip():
+    if take_over is not None and not legible(take_over):
         raise UserError(
             "--take-over: a reason is required; the other remediator writes it to its log."
         )
-    asyncio.run(app.serve(load_settings(config), data_dir, host, port, (take_over or "").strip()))
+    asyncio.run(app.serve(load_settings(config), data_dir, host, port, legible(take_over or "")))
 
 
 @remediator.command()
 @_config
 def check(config: Path) -> None:
-    """Check remediator.yml, its token file and all playbooks.
+    """Check remediator.yml, the files that it names, and all playbooks.
 
     The command prints the playbooks and the alerts that they match.
 
@@ -101,19 +109,24 @@ def check(config: Path) -> None:
     Example:
       fleetmedic remediator check --config remediator.yml
     """
+    from fleetmedic.alerting.doubts import doubts
+    from remediator.app import notifications
     from remediator.clusters.registry import open_cluster
+    from remediator.credentials import key_named, read_credentials
     from remediator.discovery.hosts import read_hosts
     from remediator.playbook_library import load_library
-    from remediator.settings import load_settings, read_token
+    from remediator.settings import load_settings
 
     settings = load_settings(config)
-    _, warning = read_token(settings.token_file)
+    warnings = read_credentials(settings).warnings
     playbooks = load_library(settings.playbook_dirs, settings.factor)
     open_cluster(settings.adapter, settings.cluster, settings.adapter_settings, settings.where)
-    hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
-    if settings.view_password_file:
-        read_token(settings.view_password_file)
-    if warning:
+    with key_named(settings, "discovery.hosts"):
+        hosts = read_hosts(settings.hosts, settings.cluster) if settings.hosts else ()
+    given = notifications(settings)
+    if settings.notifications:
+        warnings += tuple(f"{settings.notifications}: {doubt}" for doubt in doubts(given))
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     if settings.prometheus_url is None and any(
         "metrics" in p.verify.tests for p in playbooks if p.ladder
@@ -129,8 +142,8 @@ def check(config: Path) -> None:
             err=True,
         )
     if hosts:
-        click.echo(f"{settings.hosts}: valid, {len(hosts)} scrape targets.")
-    click.echo(f"{config}: valid. Level {settings.level}, {len(playbooks)} playbooks:")
+        click.echo(f"{settings.hosts}: valid, {counted(len(hosts), 'scrape target')}.")
+    click.echo(f"{config}: valid. Level {settings.level}, {counted(len(playbooks), 'playbook')}:")
     for playbook in playbooks:
         names = ", ".join(playbook.alertnames) or "any alert"
         also = "".join(f", {key}={value}" for key, value in playbook.labels)
@@ -144,13 +157,15 @@ def plan(config: Path, payload: Path) -> None:
     """Print the actions that the playbooks plan for an alert.
 
     PAYLOAD is a file with an Alertmanager webhook payload. The command changes nothing. It does not
-    evaluate the safety checks (guards), and does not contact the cluster. To include the guards and
+    evaluate the safety checks (guards), and does not contact the cluster. It says which actions are left
+    out because the configured cluster does not support them. To include the guards and
     the state of the cluster, run the remediator at level observe and use `fleetmedic why`.
 
     \b
     Example:
       fleetmedic remediator plan --config remediator.yml alert.json
     """
+    from remediator.clusters.registry import open_cluster
     from remediator.explain import explain
     from remediator.payload import MAX_BODY, read_webhook
     from remediator.playbook_library import load_library
@@ -166,9 +181,13 @@ def plan(config: Path, payload: Path) -> None:
     except UserError as error:
         raise UserError(f"{payload}: {error}") from None
     playbooks = load_library(settings.playbook_dirs, settings.factor)
+    there = open_cluster(
+        settings.adapter, settings.cluster, settings.adapter_settings, settings.where
+    )
+    able = frozenset(map(str, there.capabilities))
     for alert in alerts:
-        for sentence in explain(alert, playbooks, settings.level, settings.cluster):
-            click.echo(sentence)
+        for sentence in explain(alert, playbooks, settings.level, settings.cluster, able):
+            click.echo(clean(sentence))
 
 
 @remediator.command()
@@ -207,7 +226,7 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
         raise UserError(
             f"{out}: cannot be written: {error.strerror}; specify another file with --out."
         ) from None
-    click.echo(f"{out}: {len(found)} scrape targets.")
+    click.echo(f"{out}: {counted(len(found), 'scrape target')}.")
 
 
 @remediator.command()
@@ -226,16 +245,17 @@ def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
       fleetmedic remediator journal --data-dir data
       fleetmedic remediator journal --data-dir data --json --follow
     """
-    from remediator.journal import read_events
+    from remediator.journal_reader import JournalReader
 
-    if not (data_dir / "journal.db").exists() and not follow:
+    reader = JournalReader(data_dir)
+    if not reader.path.exists() and not follow:
         raise UserError(f"{data_dir}: no journal.db in this directory; check --data-dir.")
     after = 0
     while True:
-        for item in read_events(data_dir, after=after, limit=10_000):
+        for item in reader.lines(after=after, limit=10_000):
             after = item["seq"]
             click.echo(json.dumps(item, ensure_ascii=True) if as_json else _line(item))
-        if len(read_events(data_dir, after=after, limit=1)):
+        if len(reader.lines(after=after, limit=1)):
             continue
         if not follow:
             return

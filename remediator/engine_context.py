@@ -20,7 +20,10 @@ class EventAppender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineContext:
-    """The objects that the engine uses to act. `now` returns Unix seconds."""
+    """The objects that the engine uses to act.
+
+    `now` returns Unix seconds. `addresses` is the number of addresses that receive notifications.
+    """
 
     cluster: Cluster
     senses: Senses
@@ -28,3 +31,4 @@ class EngineContext:
     now: Callable[[], float]
     lane_failed: Callable[[], None] = lambda: None
     evaluated: Callable[[], None] = lambda: None
+    addresses: int = 0

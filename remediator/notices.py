@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fleetmedic.kernel.labels import Target
+from fleetmedic.wording.counts import counted
 from remediator.core import events
 from remediator.core.events import Event
 from remediator.core.evidence import Evidence
@@ -80,7 +81,7 @@ def lane_failed(
     reason = Reason.LANE_FAILED
     if waiting is not None:
         op = op_id(waiting.key, "lane_failed", 1)
-        said = f"{waiting.name} on {target} is not handled. {text}"
+        said = f"{waiting.shown_name} on {target} is not handled. {text}"
         body = group_body(said, "", op, 0, [target])
         return (
             events.suppressed(waiting, target, now, reason, text),
@@ -147,11 +148,14 @@ def inhibited_notice(
         return ()
     op = op_id(group, "inhibited", len(covered) + 1)
     said = [
-        f"{alert.name} on {target} is not handled: {evidence.text}"
+        f"{alert.shown_name} on {target} is not handled: {evidence.text}"
         for alert, target, evidence in news[:MOST_NAMED]
     ]
     if len(news) > MOST_NAMED:
-        said.append(f"{len(news) - MOST_NAMED} more alerts are not handled either.")
+        more = len(news) - MOST_NAMED
+        said.append(
+            f"{counted(more, 'more alert')} {'is' if more == 1 else 'are'} not handled either."
+        )
     body = group_body(" ".join(said), group, op, 0, [target for _, target, _ in news])
     members = [alert.key for alert, *_ in news]
     return (events.notified(now, op, body, group=group, members=members),)

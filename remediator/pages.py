@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -12,14 +13,18 @@ from urllib.parse import urlencode
 
 import jinja2
 from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.kernel.share import share
+from fleetmedic.terminal.output import clean
 from remediator.console.show import state_of
 from remediator.core.events import Event
+from remediator.core.facts import EVERYTHING
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Episode, Incident, Playbook
 from remediator.dashboards.dashboard_library import dashboards
+from remediator.incident_list import select
 from remediator.summary import summary
 
 MAX_SHOWN = 200
@@ -31,25 +36,46 @@ BELOW = "../"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,99}")
 # raw HTML in a page is shown, not interpreted
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+def _printable(value: object) -> object:
+    """Return text without control characters, which could change how a browser or a terminal shows the page."""
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 _TEMPLATES = jinja2.Environment(
-    autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    autoescape=True,
+    finalize=_printable,
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
 )
 
 
-def home(journal_state: JournalState, refusal: str | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """The reasons why this remediator may take no action, and cannot write its journal; None if it can."""
+
+    refusal: str | None = None
+    unready: str | None = None
+
+
+ABLE = Notices()
+
+
+def home(journal_state: JournalState, notices: Notices = ABLE, *, before: str | None = None) -> str:
     """Return the page with the latest incidents and all open incidents, newest first.
 
-    `refusal` is the reason why this remediator may take no action; None if it may.
+    `before` selects the incidents that were opened before the incident with this id. Raises UserError
+    if there is no such incident.
     """
-    known = list(journal_state.incidents.values())
-    shown = [one for one in known[:-MAX_SHOWN] if not one.ended] + known[-MAX_SHOWN:]
-
+    found = select(journal_state.incidents.values(), MAX_SHOWN, before=before)
     return _page(
         "incidents",
         TOP,
-        incidents=shown[::-1],
+        incidents=found.shown[::-1],
+        earlier=found,
+        latest=before is None,
         pause=journal_state.pause,
-        refusal=refusal,
+        notices=notices,
         state_of=lambda one: _state(one, journal_state),
     )
 
@@ -59,21 +85,24 @@ def incident(
     events: Sequence[Event],
     journal_state: JournalState,
     playbook: Playbook | None,
-    refusal: str | None = None,
+    notices: Notices = ABLE,
+    capabilities: frozenset[str] = EVERYTHING,
 ) -> str:
     """Return the page of one incident: summary, alerts, and its latest events, newest first."""
 
     def status_of(alert: Episode) -> str:
         record = journal_state.episodes.get(alert.key)
-        return "unknown" if record is None else "firing" if record.alert.firing else "resolved"
+        if record is None:  # only alerts that are over leave the memory
+            return "resolved" if found.ended else "unknown"
+        return "firing" if record.alert.firing else "resolved"
 
     return _page(
         "incident",
         BELOW,
         one=found,
-        summary=summary(found, playbook, refusal),
+        summary=summary(found, playbook, notices.refusal, capabilities),
         pause=journal_state.pause,
-        refusal=refusal,
+        notices=notices,
         events=events[::-1][:MAX_EVENTS],
         left_out=len(events) > MAX_EVENTS,
         status_of=status_of,

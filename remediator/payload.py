@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from fleetmedic.alerting import instruments, stages
+from fleetmedic.alerting import instruments, reports, stages
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import parse_json
 from remediator.admission import RefusedError
@@ -25,20 +26,19 @@ MAX_LABEL = 1024
 EARLIEST_START = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 START_AHEAD = 86_400.0
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-# \Z, because `$` also matches before a newline at the end.
-_Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z]{1,64}\Z")]
+_FINGERPRINT = re.compile(r"[0-9A-Za-z]{1,64}")
 
 
 class _WebhookAlert(msgspec.Struct, frozen=True, rename="camel"):
     status: Literal["firing", "resolved"]
     labels: dict[str, str]
     starts_at: Annotated[str, msgspec.Meta(max_length=64)]
-    fingerprint: _Fingerprint
+    fingerprint: str
 
 
 class _WebhookPayload(msgspec.Struct, frozen=True, rename="camel"):
     alerts: list[_WebhookAlert]
-    truncated_alerts: int = 0
+    truncated_alerts: Annotated[int, msgspec.Meta(ge=0)] = 0
     receiver: str = ""
 
 
@@ -60,7 +60,7 @@ def read_webhook(body: bytes, now: float) -> Webhook:
     payload = parse_json(body, _WebhookPayload, "body")
     alerts = tuple(
         Alert(
-            one.fingerprint,
+            _fingerprint(one.fingerprint, n),
             _moment(one.starts_at, n, now),
             one.starts_at,
             one.status == "firing",
@@ -92,6 +92,14 @@ async def body_of(request: Request) -> bytes:
     return bytes(body)
 
 
+def _fingerprint(text: str, number: int) -> str:
+    if not _FINGERPRINT.fullmatch(text):
+        raise UserError(
+            f"body: at $.alerts[{number}].fingerprint: expected 1 to 64 letters and digits, got {text[:80]!r}."
+        )
+    return text
+
+
 def _moment(text: str, number: int, now: float) -> float:
     place = f"body: at $.alerts[{number}].startsAt"
     try:
@@ -99,15 +107,16 @@ def _moment(text: str, number: int, now: float) -> float:
     except (msgspec.ValidationError, OverflowError, ValueError):
         raise UserError(f"{place}: expected an RFC 3339 time.") from None
     if not EARLIEST_START <= moment <= now + START_AHEAD:
+        here = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         raise UserError(
-            f"{place}: expected a time from 2000 to tomorrow, got {text!r}; "
-            "check the clocks of both machines."
+            f"{place}: expected a time from the year 2000 to 24 h after now ({here} on this machine), got "
+            f"{text!r}; check the clocks of both machines."
         )
     return moment
 
 
 def _bounded(labels: dict[str, str]) -> dict[str, str]:
-    decide = ("alertname", "severity", instruments.LABEL, stages.LABEL)
+    decide = ("alertname", "severity", instruments.LABEL, stages.LABEL, reports.LABEL)
     known = (*decide, "cluster", "node", "gpu", "uuid", "job_id", "service")
     first = sorted(labels, key=lambda name: (name not in known, name))[:MAX_LABELS]
     return {name[:MAX_LABEL]: labels[name][:MAX_LABEL] for name in first}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from fleetmedic.kernel.settings import load
 from fleetmedic.kernel.urls import check_base_url, check_public_url, check_url
 from remediator.core.guards import Limits
 from remediator.core.model import Level
+from remediator.core.retention import Retention
+from remediator.journal_retention import retention_of
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +30,13 @@ class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: dict[str, Any] | None = None
 
 
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_ALL = (
+    "so every client could report any address as its own; list the addresses of your proxies, such as "
+    "10.0.0.0/24."
+)
+MOST = 100_000
+LONGEST_INTERVAL = 3600.0
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 
 
@@ -72,6 +80,17 @@ class NotifySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
 
 
+class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `journal`: how long the remediator remembers, and keeps events in the journal.
+
+    `memory`: attempts, ended alerts and sent notifications are remembered for this long. `events`: events of ended
+    incidents and alerts are deleted after this time; 0 keeps them forever.
+    """
+
+    memory: str = "14d"
+    events: str = "90d"
+
+
 class DiscoverySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The section `discovery`: service discovery for Prometheus.
 
@@ -105,6 +124,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guards: GuardSettings = GuardSettings()
     notify: NotifySettings = NotifySettings()
     discovery: DiscoverySettings | None = None
+    journal: JournalSettings = JournalSettings()
     allowed_hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
 
@@ -137,6 +157,7 @@ class RemediatorSettings:
     file_sd: Path | None
     allowed_hosts: tuple[str, ...]
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    retention: Retention
 
 
 def load_settings(path: Path) -> RemediatorSettings:
@@ -152,9 +173,9 @@ def load_settings(path: Path) -> RemediatorSettings:
     ):
         if not 0 <= percent <= 100:
             raise UserError(f"{where}: at $.guards.{name}: expected a percentage from 0 to 100.")
-    if guards.max_new < 1 or guards.disruptive_at_once < 1:
+    if not (1 <= guards.max_new <= MOST and 1 <= guards.disruptive_at_once <= MOST):
         raise UserError(
-            f"{where}: at $.guards: expected max_new and disruptive_at_once of at least 1."
+            f"{where}: at $.guards: expected max_new and disruptive_at_once from 1 to {MOST}."
         )
     if _seconds(guards.max_new_window, where, "guards.max_new_window") <= 0:
         raise UserError(
@@ -173,13 +194,11 @@ def load_settings(path: Path) -> RemediatorSettings:
         pin=14_400.0 / timing.factor,
         watch=300.0 / timing.factor,
         calm=600.0 / timing.factor,
+        approval=1800.0 / timing.factor,
     )
-    every = _seconds(timing.reconcile_every, where, "timing.reconcile_every")
-    if every <= 0:
-        raise UserError(f"{where}: at $.timing.reconcile_every: expected at least 1ms.")
     return RemediatorSettings(
         where=where,
-        cluster=raw.cluster.name,
+        cluster=_cluster_name(raw.cluster.name, where),
         adapter=raw.cluster.adapter,
         adapter_settings=given,
         level=raw.level,
@@ -190,48 +209,33 @@ def load_settings(path: Path) -> RemediatorSettings:
             timing.alertmanager_settle, where, "timing.alertmanager_settle"
         ),
         external_url=_url(raw.external_url, where, "external_url", check_public_url),
-        token_file=Path(raw.webhook_token_file),
-        view_password_file=None if raw.view_password_file is None else Path(raw.view_password_file),
-        playbook_dirs=tuple(Path(folder) for folder in raw.playbook_dirs),
+        token_file=_path(raw.webhook_token_file, where, "webhook_token_file"),
+        view_password_file=_optional_path(raw.view_password_file, where, "view_password_file"),
+        playbook_dirs=tuple(
+            _path(folder, where, f"playbook_dirs[{n}]")
+            for n, folder in enumerate(raw.playbook_dirs)
+        ),
         factor=timing.factor,
-        reconcile_every=every,
-        scrape_interval=_seconds(timing.scrape_interval, where, "timing.scrape_interval"),
+        reconcile_every=_interval(timing.reconcile_every, where, "timing.reconcile_every"),
+        scrape_interval=_interval(timing.scrape_interval, where, "timing.scrape_interval"),
         limits=limits,
         disruptive_at_once=guards.disruptive_at_once,
         webhooks=tuple(
             _url(one, where, f"notify.webhooks[{n}]", check_url) or ""
             for n, one in enumerate(raw.notify.webhooks)
         ),
-        notifications=None if raw.notify.file is None else Path(raw.notify.file),
-        hosts=None if raw.discovery is None else Path(raw.discovery.hosts),
+        notifications=_optional_path(raw.notify.file, where, "notify.file"),
+        hosts=_hosts_file(raw.discovery, where),
         file_sd=_file_sd(raw.discovery, where),
         allowed_hosts=_hosts(raw, where),
         trusted_proxies=_proxies(raw, where),
+        retention=retention_of(
+            _seconds(raw.journal.memory, where, "journal.memory"),
+            _seconds(raw.journal.events, where, "journal.events"),
+            limits,
+            where,
+        ),
     )
-
-
-def read_token(path: Path) -> tuple[str, str | None]:
-    """Read the bearer token; returns it with a warning if other users may read the file. Raises UserError."""
-    try:
-        text = path.read_text(encoding="ascii").strip()
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: file not found; write a long random token into it (mode 0600) and configure the "
-            "same token in Alertmanager."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "it is not plain ASCII"
-        raise UserError(f"{path}: the token cannot be read: {what}.") from None
-    if len(text) < 16 or not text.isprintable() or " " in text:
-        raise UserError(f"{path}: expected a token of at least 16 characters without spaces.")
-    loose = mode & (stat.S_IRWXG | stat.S_IRWXO)
-    warning = (
-        f"{path} is accessible to other users (mode {mode:o}); change its mode to 0600."
-        if loose
-        else None
-    )
-    return text, warning
 
 
 def _seconds(text: str, where: str, place: str) -> float:
@@ -241,10 +245,41 @@ def _seconds(text: str, where: str, place: str) -> float:
         raise UserError(f"{where}: at $.{place}: {error}") from None
 
 
+def _interval(text: str, where: str, place: str) -> float:
+    seconds = _seconds(text, where, place)
+    if not 0 < seconds <= LONGEST_INTERVAL:
+        raise UserError(f"{where}: at $.{place}: expected a duration from 1ms to 1h, got {text}.")
+    return seconds
+
+
+def _path(text: str, where: str, place: str) -> Path:
+    if not text or "\0" in text:
+        raise UserError(f"{where}: at $.{place}: expected the path of a file or directory.")
+    return Path(text)
+
+
+def _optional_path(text: str | None, where: str, place: str) -> Path | None:
+    return None if text is None else _path(text, where, place)
+
+
+def _cluster_name(text: str, where: str) -> str:
+    """Return the name of the cluster. Alerts have the same name in their label `cluster`."""
+    if not 1 <= len(text) <= 253 or not text.isprintable() or text != text.strip():
+        raise UserError(
+            f"{where}: at $.cluster.name: expected the value of the label `cluster` of your alerts, with 1 to "
+            f"253 printable characters, got {text[:40]!r}."
+        )
+    return text
+
+
+def _hosts_file(given: DiscoverySettings | None, where: str) -> Path | None:
+    return None if given is None else _path(given.hosts, where, "discovery.hosts")
+
+
 def _file_sd(given: DiscoverySettings | None, where: str) -> Path | None:
     if given is None or given.file_sd is None:
         return None
-    path = Path(given.file_sd)
+    path = _path(given.file_sd, where, "discovery.file_sd")
     if path.suffix != ".json":  # Prometheus would read it as YAML, or refuse it
         raise UserError(
             f"{where}: at $.discovery.file_sd: expected a file name that ends in .json."
@@ -276,7 +311,7 @@ def _hosts(raw: FileSettings, where: str) -> tuple[str, ...]:
 
 
 def _proxies(raw: FileSettings, where: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    found = []
+    found: list[IPv4Network | IPv6Network] = []
     for n, one in enumerate(raw.trusted_proxies):
         place = f"{where}: at $.trusted_proxies[{n}]"
         try:
@@ -285,13 +320,26 @@ def _proxies(raw: FileSettings, where: str) -> tuple[IPv4Network | IPv6Network, 
             raise UserError(
                 f"{place}: expected an IP address or network such as 10.0.0.0/24."
             ) from None
-        if network.prefixlen == 0:
-            raise UserError(
-                f"{place}: {network} contains all addresses, so every client could report any "
-                "address as its own; list the addresses of your proxies, such as 10.0.0.0/24."
-            )
+        if _all_addresses(network):
+            which = "all" if network.prefixlen == 0 else "all IPv4"
+            raise UserError(f"{place}: {network} contains {which} addresses, {_ALL}")
         found.append(network)
+    fourth = [one for one in found if isinstance(one, IPv4Network)]
+    sixth = [one for one in found if isinstance(one, IPv6Network)]
+    fourth_full = any(map(_all_addresses, collapse_addresses(fourth)))
+    sixth_full = any(map(_all_addresses, collapse_addresses(sixth)))
+    if fourth_full or sixth_full:
+        raise UserError(
+            f"{where}: at $.trusted_proxies: the networks together contain all addresses, {_ALL}"
+        )
     return tuple(found)
+
+
+def _all_addresses(network: IPv4Network | IPv6Network) -> bool:
+    """Return whether a network contains all addresses of its version, or all IPv4 addresses in IPv6 form."""
+    return network.prefixlen == 0 or (
+        isinstance(network, IPv6Network) and network.supernet_of(_MAPPED)
+    )
 
 
 def _receivers(raw: FileSettings, where: str) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class WithheldAlerts:
             if found.playbook is None or found.target is None or (record and record.incident):
                 continue
             if key not in self._recorded:
-                text = f"{alert.name} on {found.target} is not handled. {evidence.text}"
+                text = f"{alert.shown_name} on {found.target} is not handled. {evidence.text}"
                 written.append(events.suppressed(alert, found.target, now, evidence.reason, text))
             fault = not found.playbook.notify_only and found.playbook.scale is None
             if evidence.reason is Reason.INHIBITED and fault:

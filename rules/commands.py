@@ -12,6 +12,7 @@ import click
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
 from fleetmedic.terminal.numbers import IntegerRange
+from fleetmedic.wording.counts import counted
 from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 
@@ -38,7 +39,9 @@ def lint(paths: tuple[Path, ...], as_json: bool) -> None:
         for finding in findings:
             click.echo(str(finding))
         errors = sum(finding.severity == "error" for finding in findings)
-        click.echo(f"{errors} errors, {len(findings) - errors} warnings", err=True)
+        click.echo(
+            f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}", err=True
+        )
     if any(finding.severity == "error" for finding in findings):
         raise SystemExit(1)
 
@@ -240,7 +243,9 @@ def mutate(alerts: tuple[str, ...], promtool: Path | None, jobs: int, tests: Pat
     for line in unknown:
         click.echo(f"{line}: is listed as a survivor, but no such mutation exists")
     allowed = sum(not outcome.killed and outcome.passed for outcome in outcomes)
-    click.echo(f"{len(outcomes)} mutations, {allowed} allowed survivors", err=True)
+    click.echo(
+        f"{counted(len(outcomes), 'mutation')}, {counted(allowed, 'allowed survivor')}", err=True
+    )
     if unknown or not all(outcome.passed for outcome in outcomes):
         raise SystemExit(1)
 

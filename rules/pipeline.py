@@ -23,7 +23,7 @@ from rules.detectors.base import (
     ModelFacts,
     Refusal,
 )
-from rules.history import Prometheus, PrometheusError
+from rules.history import Prometheus, PrometheusError, PrometheusUnreachableError
 from rules.links import Links
 from rules.publish import PublishError, PublishPaths, publish
 from rules.rule_model import RuleGroup
@@ -83,6 +83,11 @@ class DetectorPipeline:
         """
         try:
             history = self._read(self._detectors, now)
+        except PrometheusUnreachableError as error:
+            return [
+                self._log_run(DetectorRun(one.name, False, False, str(error)))
+                for one in self._detectors
+            ]
         except Exception as error:  # noqa: BLE001 - whatever a detector raises, the others run
             if not isinstance(error, PrometheusError):
                 log.warning("cannot read the history at once", error=repr(error))
@@ -113,8 +118,9 @@ class DetectorPipeline:
         return [self._log_run(item) if item.changed or not item.ok else item for item in outcomes]
 
     def _run_detector(self, detector: Detector, history: History) -> DetectorRun:
-        budget = self._settings.false_alerts_per_day.of(detector.name)
+        budgets = self._settings.false_alerts_per_day
         try:
+            budget = budgets.get(detector.name, detector.budget_per_day)
             model = detector.fit(history, FitParameters(self._timing, budget))
             if isinstance(model, Refusal):
                 return DetectorRun(detector.name, not model.failure, False, model.reason)

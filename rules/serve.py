@@ -14,6 +14,7 @@ import structlog
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.logs import configure_logs
+from fleetmedic.wording.counts import counted
 from rules.settings import read_settings, require_folders
 
 log = structlog.get_logger("rules")
@@ -116,7 +117,7 @@ def fit(config: Path) -> None:
             facts = outcome.model.facts
             learned = ", ".join(f"{name} {value:g}" for name, value in facts.parameters.items())
             click.echo(
-                f"  model {facts.digest} from {facts.series} GPUs: {learned}\n"
+                f"  model {facts.digest} from {counted(facts.series, 'GPU')}: {learned}\n"
                 f"  expected false alerts per day: {facts.expected_per_day:.2g}; alerts in the backtest "
                 f"on this history: {facts.backtest_alerts}"
             )

@@ -14,6 +14,7 @@ from exporter.gpu_states import GpuSnapshot, GpuStatus, NodeSnapshot
 from exporter.pages.collector_runner import CollectorState
 from exporter.xids.recommend import Recommendation
 from exporter.xids.xid_ledger_state import RecentError
+from fleetmedic.wording.counts import counted
 
 Word = Literal["healthy", "degraded", "unhealthy", "unknown"]
 Kind = Literal["gpu", "driver", "driver_events", "kernel_log", "collector"]
@@ -130,7 +131,8 @@ def driver(view: NodeSnapshot, released_for: float) -> Iterator[Component]:
     if view.failure:
         yield _part("driver", "driver", "unhealthy", view.failure)
     elif view.abandoned:
-        why = f"{view.abandoned} processes are stuck in driver calls"
+        stuck = "is" if view.abandoned == 1 else "are"
+        why = f"{counted(view.abandoned, 'process')} {stuck} stuck in driver calls"
         yield _part("driver", "driver", "degraded", why)
     elif len(view.gpus) < view.expected:
         why = f"only {len(view.gpus)} of {view.expected} expected GPUs were ever seen"

@@ -42,7 +42,9 @@ def landing(
 
 
 def _row(state: CollectorState, summary: str) -> str:
-    how = f'<span class="bad">{escape(state.why)}</span>' if state.why else "OK"
+    # A driver or a file can put control characters into the reason.
+    why = "".join(letter if letter.isprintable() else " " for letter in state.why or "")
+    how = f'<span class="bad">{escape(why)}</span>' if why else "OK"
     return (
         f"<tr><td>{escape(state.name)}<td>{escape(summary)}<td>{state.interval:g} s<td>{how}</tr>"
     )

@@ -79,17 +79,29 @@ def render(
       amtool check-config alertmanager.yml
     """
     from fleetmedic.alerting import render as renderer
+    from fleetmedic.alerting.doubts import doubts
     from fleetmedic.alerting.settings import read
     from fleetmedic.kernel.urls import check_public_url
 
     check_public_url(remediator, "--remediator")
+    given = read(notifications) if notifications else None
+    for doubt in doubts(given) if given else ():
+        click.echo(f"warning: {notifications}: {doubt}", err=True)
+    wanted = renderer.parse_version(version)
+    if wanted > renderer.NEWEST:
+        newest = ".".join(map(str, renderer.NEWEST))
+        click.echo(
+            f"warning: --for {version[:40]}: the newest tested version of Alertmanager is {newest}; check the "
+            "output with `amtool check-config`.",
+            err=True,
+        )
     context = renderer.RenderContext(
         remediator,
         str(token_file or home() / "webhook.token"),
         str(template_dir or share("alertmanager") / "templates"),
-        renderer.parse_version(version),
+        wanted,
     )
-    text = renderer.render(context, read(notifications) if notifications else None)
+    text = renderer.render(context, given)
     if out is None:
         click.echo(text, nl=False)
         return

@@ -19,6 +19,8 @@ from fleetmedic.kernel.settings import load
 from fleetmedic.kernel.share import share
 
 OLDEST: Version = (0, 25)
+NEWEST: Version = (0, 33)
+"""The newest version whose configuration is tested."""
 _NOBODY = Team("everybody")
 
 

@@ -6,6 +6,7 @@ remediator sends to the channels that Alertmanager does not support.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -243,7 +244,27 @@ def _channel(channel: Channel, place: str) -> None:
         raise UserError(f"{place}: set both `sign` and `secret_file`, or neither.")
 
 
+def _one_line(channel: Channel, place: str) -> None:
+    """Check that no field has a control character, which could add a header to an email or a request."""
+    for field in channel.__struct_fields__:
+        given = getattr(channel, field)
+        for text in given if isinstance(given, tuple) else (given,):
+            if isinstance(text, str) and not text.isprintable():
+                raise UserError(
+                    f"{place}.{field}: expected one line without control characters, got {text[:80]!r}."
+                )
+
+
 def _addresses(channel: Channel, place: str) -> None:
+    _one_line(channel, place)
+    if isinstance(channel, Email):
+        for field, texts in (("to", channel.to), ("sender", (channel.sender,))):
+            for text in texts:
+                if not re.search(r"[^@\s]@[^@\s]", text):
+                    raise UserError(
+                        f"{place}.{field}: expected an email address such as ops@example.org, got "
+                        f"{text[:80]!r}."
+                    )
     if isinstance(channel, Email) and not 1 <= int(channel.smarthost.rpartition(":")[2]) <= 65_535:
         raise UserError(
             f"{place}.smarthost: expected HOST:PORT with a port from 1 to 65535, such as "

@@ -264,7 +264,7 @@ def xid_story(fault_target: FaultTarget, at: float, xid: int, count: int) -> Sto
                 "GpuXidApplicationRepeated", at, node=fault_target.node, gpu=str(fault_target.gpu)
             ),
             _webhook(at, target, "GpuXidApplicationRepeated"),
-            *_steps(at, target, (("notify", "notification queued"),)),
+            *_steps(at, target, (("notify", "notification recorded"),)),
             Expectation(
                 "no quarantine",
                 not_quarantined,

@@ -6,6 +6,7 @@ Structs for settings are declared `frozen=True, forbid_unknown_fields=True`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,8 @@ import msgspec
 import yaml
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.invalid_keys import error_parts, named
+from fleetmedic.wording.invalid_keys import error_parts, named
+from fleetmedic.wording.malformed import encoding_problem, json_problem, yaml_problem
 
 T = TypeVar("T")
 _STEPS = re.compile(r"\.(\w+)|\[")
@@ -69,12 +71,8 @@ def parse_yaml(text: str, where: str) -> object:
         raise UserError(f"{where}: larger than {MAX_BYTES} bytes. Reduce its size.")
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{where}{line}: {str(error.problem)[:200]}. Correct the YAML.") from None
     except (yaml.YAMLError, *_MISFITS) as error:
-        raise UserError(f"{where}: invalid YAML: {' '.join(str(error).split())[:200]}.") from None
+        raise UserError(f"{where}{_line(error)}: {yaml_problem(error)}") from None
 
 
 def convert(value: object, shape: type[T], where: str) -> T:
@@ -83,7 +81,7 @@ def convert(value: object, shape: type[T], where: str) -> T:
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {misfit(error, shape, value)}") from None
+        raise UserError(f"{where}: {_with_number(misfit(error, shape, value), value)}") from None
 
 
 def parse_json(body: bytes, shape: type[T], where: str) -> T:
@@ -93,7 +91,28 @@ def parse_json(body: bytes, shape: type[T], where: str) -> T:
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {misfit(error, shape, _untyped(body))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{where}: at $: invalid JSON ({str(error)[:120]}).") from None
+        raise UserError(f"{where}: at $: invalid JSON ({json_problem(body, error)}).") from None
+
+
+def _line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+
+
+def _with_number(sentence: str, value: object) -> str:
+    """Return the error; if YAML read a number as text, such as 1e9, with the way to write the number."""
+    place = re.match(r"at \$((?:\.\w+|\[\d+\])+): expected `(?:float|int)`.*got `str`", sentence)
+    if place is None:
+        return sentence
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", place[1]):
+        inner = value.get(name) if isinstance(value, dict) else None
+        value = value[int(index)] if index and isinstance(value, list) else inner
+    try:
+        number = float(str(value))
+    except ValueError:
+        return sentence
+    written = f"{number:.0f}" if number.is_integer() else f"{number!r}"
+    return f"{sentence} Write {str(value)[:40]} as {written} and without quotes."
 
 
 def misfit(error: msgspec.ValidationError, shape: type | None = None, value: object = None) -> str:
@@ -146,32 +165,44 @@ def load_rows(path: Path, key: str, shape: type[T]) -> tuple[T, ...]:
 
     Reading the whole file at once would need ten times the memory. Raises UserError as `load` does.
     """
-    loader = _Loader(_text(path))
-    rows: list[T] = []
+    text = _text(path)
     try:
-        for expected in _BEFORE_ROWS:
-            event = loader.get_event()  # type: ignore[no-untyped-call]
-            if not isinstance(event, expected) or getattr(event, "value", key) != key:
-                raise UserError(f"{path}: expected exactly one key, {key!r}, with a list.")
-        while not loader.check_event(yaml.SequenceEndEvent):
-            node = loader.compose_node(None, len(rows))
-            value = loader.construct_document(node)
-            rows.append(convert(value, shape, f"{path}: at $.{key}[{len(rows)}]"))
-    except yaml.MarkedYAMLError as error:
-        raise UserError(f"{path}: {str(error.problem)[:200]}. Correct the YAML.") from None
-    finally:
-        loader.dispose()
-    return tuple(rows)
+        loader = _Loader(text)
+        try:
+            return tuple(_rows(loader, path, key, shape))
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, *_MISFITS) as error:
+        raise UserError(f"{path}{_line(error)}: {yaml_problem(error)}") from None
+
+
+def _rows(loader: _Loader, path: Path, key: str, shape: type[T]) -> Iterator[T]:
+    for expected in _BEFORE_ROWS:
+        event = loader.get_event()  # type: ignore[no-untyped-call]
+        if not isinstance(event, expected) or getattr(event, "value", key) != key:
+            raise UserError(f"{path}: expected exactly one key, {key!r}, with a list.")
+    number = 0
+    while not loader.check_event(yaml.SequenceEndEvent):
+        node = loader.compose_node(None, number)
+        value = loader.construct_document(node)
+        yield convert(value, shape, f"{path}: at $.{key}[{number}]")
+        number += 1
 
 
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1).decode()
+            body = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}. Check the file and its "
             "permissions."
         ) from None
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data" and len(body) > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES} bytes. Reduce its size.") from None
+        raise UserError(f"{path}: {encoding_problem(body[:4])}") from None

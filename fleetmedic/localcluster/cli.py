@@ -20,6 +20,7 @@ from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.tables import print_nodes
 from fleetmedic.terminal.numbers import IntegerRange, NumberRange
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
+from fleetmedic.wording.counts import counted
 
 KEPT_ENVIRONMENT = (
     "PATH",
@@ -236,4 +237,4 @@ def stop(stack: StackLocation, grace: float) -> None:
     from fleetmedic.localcluster.shutdown import shutdown
 
     ended = shutdown(stack.state, grace)
-    click.echo(f"Stopped {ended} processes.")
+    click.echo(f"Stopped {counted(ended, 'process')}.")

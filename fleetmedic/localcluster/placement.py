@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.localcluster.model import NodeView
+from fleetmedic.wording.counts import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,10 @@ def _why(nodes: list[NodeView], wanted: int, excluded: frozenset[Target]) -> str
         return "the cluster has no nodes yet"
     most = max(len(node.gpus) for node in nodes)
     if most < wanted:
-        return f"no node has {wanted} GPUs; the largest has {most}"
+        return f"no node has {counted(wanted, 'GPU')}; the largest has {most}"
     serving = [node for node in nodes if in_service(node, excluded)]
     free = max((len(free_gpus(node, excluded)) for node in serving), default=0)
-    return f"{wanted} GPUs on one node required; at most {free} are free and in service on one node"
+    return f"{counted(wanted, 'GPU')} on one node required; at most {free} are free and in service on one node"
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:

@@ -34,6 +34,7 @@ from fleetmedic.terminal.stack_option import (
     stack_option,
     suggested,
 )
+from fleetmedic.wording.counts import counted
 
 READY_SECONDS = 90.0
 DOWN_SECONDS = 15.0
@@ -191,7 +192,7 @@ def down(stack: StackLocation) -> None:
         click.echo(
             f"No stack is running in {state}."
             if not left
-            else f"Ended {left} processes that an earlier stack left in {state}."
+            else f"Ended {counted(left, 'process')} that an earlier stack left in {state}."
         )
         return
     began = time.monotonic()

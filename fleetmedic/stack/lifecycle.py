@@ -26,6 +26,7 @@ from fleetmedic.stack.service_supervisor import Report, ServiceProcess, ServiceS
 from fleetmedic.stack.services import health_urls, log_of, services
 from fleetmedic.terminal.disk_errors import unusable
 from fleetmedic.terminal.stack_option import suggested
+from fleetmedic.wording.counts import counted
 
 __all__ = ["Stack", "StackOptions"]
 
@@ -83,7 +84,8 @@ class Stack:
             report(f"{binaries.version(_found(kind))} ({_found(kind)})")
         if plan.simulated:
             report(
-                f"SIMULATED: {len(plan.nodes)} nodes of {plan.gpus} GPUs are simulated; "
+                f"SIMULATED: the hardware of {counted(len(plan.nodes), 'node')} with "
+                f"{counted(plan.gpus, 'GPU')} each; "
                 "every other process is real (metric: gpu_exporter_simulated 1)"
             )
             Hardware(plan.hardware).create(len(plan.nodes), plan.gpus)
@@ -296,9 +298,9 @@ def require_same_fleet(plan: StackPlan) -> None:
     """
     held = Hardware(plan.hardware).nodes() if plan.hardware.is_dir() else []
     if not set(held) <= (set(plan.nodes) if plan.simulated else set()):
-        wanted = f"{len(plan.nodes)} simulated nodes" if plan.simulated else "real GPUs"
+        wanted = f"{counted(len(plan.nodes), 'simulated node')}" if plan.simulated else "real GPUs"
         raise UserError(
-            f"{plan.state} contains {len(held)} simulated nodes, but this start expects {wanted}. "
+            f"{plan.state} contains {counted(len(held), 'simulated node')}, but this start expects {wanted}. "
             "Delete the old state with --reset, or choose another --state-dir."
         )
 

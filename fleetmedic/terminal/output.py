@@ -12,6 +12,8 @@ import click
 from fleetmedic.terminal.numbers import IntegerRange
 
 GAP = 3  # spaces between the columns of a table
+# Printable characters that are drawn as empty space: Hangul fillers and the empty Braille pattern.
+_INVISIBLE = frozenset(" \u115f\u1160\u2800\u3164\uffa0")
 MIN_WRAPPED = 16  # narrowest width of a column that is wrapped
 
 
@@ -54,6 +56,15 @@ def rows(
 def clean(text: str) -> str:
     """Return an untrusted text as one line without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def legible(text: str) -> str:
+    """Return an untrusted text as one line without control characters and repeated spaces.
+
+    The result is empty if a reader would see nothing.
+    """
+    line = " ".join(clean(text).split())
+    return line if any(letter not in _INVISIBLE for letter in line) else ""
 
 
 def _table(

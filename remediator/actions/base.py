@@ -27,7 +27,7 @@ class Tools:
     whether one of the incident's alerts is firing now. `confirm` checks right before the action
     whether the guards still allow the step. `acted` is called after each operation of the cluster,
     whether it failed or not. `one_at_a_time` returns whether disruptive steps must
-    run one at a time.
+    run one at a time. `addresses` is the number of addresses that receive notifications.
     """
 
     cluster: Cluster
@@ -41,6 +41,7 @@ class Tools:
     one_at_a_time: Callable[[], bool] = lambda: False
     acted: Callable[[], None] = lambda: None
     watch: float = 300.0
+    addresses: int = 0
 
 
 @dataclass(frozen=True, slots=True)

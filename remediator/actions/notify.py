@@ -32,7 +32,8 @@ class Notify(Action):
     async def observe(self, step: Step, tools: Tools) -> Observation:
         refusal = tools.senses.refusal()
         body = incident_body(tools.incident, occasion_of(step), step.op_id, refusal)
-        return Observation(True, f"Notification queued: {body['text']}")
+        state = "queued" if tools.addresses else "recorded, not sent (notify.webhooks is empty)"
+        return Observation(True, f"Notification {state}: {body['text']}")
 
     async def act(self, step: Step, tools: Tools) -> None:
         """Do nothing here, because the outbox sends the notification."""

@@ -46,7 +46,7 @@ class QuarantineTarget(Action):
         return Observation(False, f"{step.target} is not quarantined yet.")
 
     async def act(self, step: Step, tools: Tools) -> None:
-        names = ", ".join(sorted({one.alertname for one in tools.incident.alerts}))
+        names = ", ".join(sorted({one.shown_name for one in tools.incident.alerts}))
         reason = shortened(f"{tools.incident.id}: {names} on {tools.incident.target}", 300)
         call = tools.cluster.quarantine(step.target, op_id=step.op_id, owner=OWNER, reason=reason)
         await effect(call)

@@ -129,11 +129,19 @@ def open_channels(given: Notifications, sender: Notifier) -> Delivery:
 
     Raises UserError for an invalid template.
     """
+    chosen, parsed = parse_templates(given)
+    return Delivery(chosen, parsed, sender)
+
+
+def parse_templates(
+    given: Notifications,
+) -> tuple[dict[str, Channel], dict[str, jinja2.Template]]:
+    """Return the channels that the remediator serves, and their templates. Raises UserError."""
     texts: dict[str, tuple[str, str]] = {}
     chosen: dict[str, Channel] = {}
     for name, channel in given.channels.items():
         if isinstance(channel, Http):
-            texts[name] = _template(channel.template)
+            texts[name] = _template(channel.template, f"at $.channels.{name}.template: ")
         elif isinstance(channel, Teams):
             texts[name] = _template("teams")
         elif isinstance(channel, WeChat):
@@ -143,7 +151,7 @@ def open_channels(given: Notifications, sender: Notifier) -> Delivery:
         chosen[name] = channel
     templates = Templates()
     parsed = {name: templates.parse(text, where) for name, (text, where) in texts.items()}
-    return Delivery(chosen, parsed, sender)
+    return chosen, parsed
 
 
 _PLAIN = """{{ title }}
@@ -154,15 +162,15 @@ _PLAIN = """{{ title }}
 {% endif %}{{ alerts[0].runbook }}"""
 
 
-def _template(name: str) -> tuple[str, str]:
+def _template(name: str, place: str = "") -> tuple[str, str]:
     shipped = share("alertmanager") / "http" / f"{name}.json.j2"
     path = shipped if "/" not in name and shipped.is_file() else Path(name)
     try:
         return path.read_text(encoding="utf-8"), str(path)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         known = ", ".join(sorted(p.name.partition(".")[0] for p in shipped.parent.glob("*.j2")))
         raise UserError(
-            f"template {name[:200]!r} not found; expected a readable file or one of {known}."
+            f"{place}template {name[:200]!r} not found; expected a readable file or one of {known}."
         ) from None
 
 

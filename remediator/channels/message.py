@@ -17,6 +17,7 @@ import msgspec
 from fleetmedic.alerting import stages
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.settings import parse_json
+from fleetmedic.wording.counts import counted
 
 MAX_ALERTS = 10
 MAX_LINE = 240
@@ -84,7 +85,7 @@ def title(group: ChannelAlertGroup) -> str:
     labels = group.common_labels
     count = sum(alert.status == "firing" for alert in group.alerts)
     head = f"[FIRING {count}]" if group.firing else "[RESOLVED]"
-    name = labels.get("alertname") or f"{len(group.alerts)} alerts"
+    name = labels.get("alertname") or counted(len(group.alerts), "alert")
     where = [
         f"{word} {labels[label]}"
         for word, label in (
@@ -113,7 +114,8 @@ def facts(alert: ChannelAlert) -> dict[str, str]:
     said = alert.annotations
     ended = "" if alert.status == "firing" else "Resolved: "
     return {
-        "summary": ended + line(said.get("summary") or alert.labels.get("alertname", "An alert.")),
+        "summary": ended
+        + line(said.get("summary") or alert.labels.get("alertname") or "An alert."),
         "description": _CONTROL.sub(" ", said.get("description", ""))[:MAX_TEXT],
         "runbook": line(said.get("runbook_url", "")),
         "dashboard": line(said.get("dashboard_url", "")),

@@ -25,6 +25,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.localcluster import client as embedded
 from fleetmedic.localcluster import model
+from fleetmedic.wording.counts import counted
 from remediator.clusters.base import (
     Capability,
     Cluster,
@@ -32,12 +33,14 @@ from remediator.clusters.base import (
     GpuFacts,
     InstanceLock,
     JobFacts,
+    JobFailure,
     NodeFacts,
     ProbeResult,
     QuarantineConflict,
     QuarantineFacts,
     Unsupported,
     WorkloadFacts,
+    implemented,
 )
 from remediator.clusters.burnin import burn_in
 
@@ -62,12 +65,13 @@ class _Holdings:
 
     nodes: list[model.NodeView]
 
-    def gpus_of(self, job_id: str) -> tuple[str | None, tuple[int, ...]]:
-        for node in self.nodes:
-            held = tuple(gpu.index for gpu in node.gpus if gpu.job_id == job_id)
-            if held:
-                return node.name, held
-        return None, ()
+    def places_of(self, job_id: str) -> tuple[Target, ...]:
+        return tuple(
+            Target(TargetKind.GPU, node.name, gpu.index)
+            for node in self.nodes
+            for gpu in node.gpus
+            if gpu.job_id == job_id
+        )
 
 
 class LocalClusterAdapter(Cluster):
@@ -82,7 +86,9 @@ class LocalClusterAdapter(Cluster):
             raise UserError(f"cluster.local: at $.burn_in: {error}") from None
         given = Path(settings.hardware_dir) if settings.hardware_dir else None
         self._hardware = Hardware(given) if given is not None and given.is_dir() else None
-        self.capabilities = frozenset(Capability) - (frozenset() if self._hardware else _HARDWARE)
+        self.capabilities = implemented(LocalClusterAdapter) - (
+            frozenset() if self._hardware else _HARDWARE
+        )
         self._client: embedded.LocalCluster | None = None
         self._opening = threading.Lock()
 
@@ -137,6 +143,9 @@ class LocalClusterAdapter(Cluster):
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
         await self._order(lambda c: c.fail(job_id, op_id=op_id, reason=reason))
 
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        return op_id in (await self._ask(lambda c: c.job(job_id))).failed_by
+
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         hardware = self._need_hardware("reset a GPU")
         if not await self.reset_seen(target, op_id=op_id):
@@ -171,7 +180,8 @@ class LocalClusterAdapter(Cluster):
             return ProbeResult(False, " ".join(failed) or f"{target} has no GPU to test.")
         if target.kind is TargetKind.GPU:
             return results[0]
-        return ProbeResult(True, f"All {len(results)} GPUs of {target.name} passed their test.")
+        number = counted(len(results), "GPU")
+        return ProbeResult(True, f"{number} of {target.name} tested: each passed its test.")
 
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
         await self._order(lambda c: c.scale(workload, replicas, op_id=op_id))
@@ -278,27 +288,27 @@ def _jobs_on(client: embedded.LocalCluster, target: Target) -> tuple[JobFacts, .
     facts = (_job(view, holdings) for view in views)
     return tuple(
         sorted(
-            (job for job in facts if job.node == target.name and not job.finished),
+            (job for job in facts if target.name in job.nodes and not job.finished),
             key=lambda job: job.job_id,
         )
     )
 
 
 def _job(view: model.JobView, holdings: _Holdings) -> JobFacts:
-    node, gpus = holdings.gpus_of(view.id)
+    places = holdings.places_of(view.id)
     running = view.state is model.JobState.RUNNING
-    if node is None and running:
-        node = view.node
+    if not places and running and view.node:
+        places = (Target(TargetKind.NODE, view.node),)
     return JobFacts(
         job_id=view.id,
         state=view.state.value,
-        node=node,
-        gpus=gpus,
+        places=places,
         running=running,
         finished=view.state.ended,
         attempts=view.attempts,
         restarts=view.restarts,
         reason=view.text,
+        failure=JobFailure(*view.failure) if view.failure else None,
     )
 
 

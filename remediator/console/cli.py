@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
@@ -28,6 +29,9 @@ from remediator.console.show import STYLES, stop_lines
 
 P = ParamSpec("P")
 DAY = 86_400.0
+EVENTS_PER_ROW = 10  # a row of `why` combines the events of one step
+MOST = 10_000  # limit of the HTTP API for the length of a list
+_JSON_HELP = "JSON output: the response of the HTTP API."
 
 
 def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callable[P, None]:
@@ -56,6 +60,11 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
     return found
 
 
+def _limit(default: int, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    kind = click.IntRange(1, MOST)
+    return click.option("--limit", default=default, show_default=True, type=kind, help=text)
+
+
 class _IncidentsGroup(click.Group):
     """A click group that accepts `incidents ID` and `incidents NODE/INDEX` as `incidents show`."""
 
@@ -67,13 +76,28 @@ class _IncidentsGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _list_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that select incidents to a command."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help=_JSON_HELP),
+        click.option(
+            "--before", metavar="ID", help="Only incidents that were opened before this incident."
+        ),
+        _limit(1000, "Maximum number of incidents to list, in addition to open incidents."),
+        click.option(
+            "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(cls=_IncidentsGroup, invoke_without_command=True)
-@click.option(
-    "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
-)
-@click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
+@_list_options
 @remote
-def incidents(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
+def incidents(
+    remediator: RemediatorClient, ended: bool, limit: int, before: str | None, as_json: bool
+) -> None:
     """List incidents, newest first.
 
     The list includes all open incidents, and the incidents that ended in the last 24 h. `fleetmedic
@@ -85,30 +109,30 @@ def incidents(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
       fleetmedic incidents --all --json
       fleetmedic incidents show inc-0123456789
     """
-    _list(remediator, ended, as_json)
+    _list(remediator, _Selection(ended, limit, before), as_json)
 
 
 @incidents.command("list")
-@click.option(
-    "--all", "ended", is_flag=True, help="Include incidents that ended more than 24 h ago."
-)
-@click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
+@_list_options
 @remote
-def list_(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
+def list_(
+    remediator: RemediatorClient, ended: bool, limit: int, before: str | None, as_json: bool
+) -> None:
     """List incidents, newest first. Same as `fleetmedic incidents`.
 
     \b
     Example:
       fleetmedic incidents list --all
     """
-    _list(remediator, ended, as_json)
+    _list(remediator, _Selection(ended, limit, before), as_json)
 
 
 @incidents.command()
 @click.argument("incident", shell_complete=complete.incidents)
-@click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
+@_limit(1000, "Maximum number of events to print.")
+@click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)
 @remote
-def show(remediator: RemediatorClient, incident: str, as_json: bool) -> None:
+def show(remediator: RemediatorClient, incident: str, limit: int, as_json: bool) -> None:
     """Show an incident and its events in the journal.
 
     INCIDENT is an incident id, or a target, such as node2/3. A target selects its latest incident.
@@ -119,12 +143,12 @@ def show(remediator: RemediatorClient, incident: str, as_json: bool) -> None:
       fleetmedic incidents show node2/3
     """
     identity = latest_incident(remediator, incident)
-    path = f"/api/v1/incidents/{identity}"
+    path, query = f"/api/v1/incidents/{identity}", {"limit": str(limit)}
     try:
         if as_json:
-            click.echo(remediator.get_raw(path).decode(errors="replace").rstrip())
+            click.echo(remediator.get_raw(path, query).decode(errors="replace").rstrip())
             return
-        story = remediator.get(path, IncidentResponse)
+        story = remediator.get(path, IncidentResponse, query)
     except LookupError:
         raise not_found(identity) from None
     about = story.incident
@@ -136,6 +160,8 @@ def show(remediator: RemediatorClient, incident: str, as_json: bool) -> None:
     )
     click.echo(f"opened {moment(about.opened)}, level {clean(about.level or '-')}")
     click.echo(clean(story.summary or about.text))
+    if story.truncated:
+        click.echo(_cut("events", len(story.events), limit, f"incidents show {identity}"))
     rows(
         ("time", "event", "reason", "what happened"),
         [(instant(one.at), one.event, one.reason or "", one.text) for one in story.events],
@@ -152,7 +178,7 @@ def show(remediator: RemediatorClient, incident: str, as_json: bool) -> None:
     type=IntegerRange(1, 1000),
     help="Maximum number of decisions to print.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON output: the response of the HTTP API.")
+@click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)
 @remote
 def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) -> None:
     """Show the remediator's latest decisions about TARGET, and the reason for each decision.
@@ -169,6 +195,8 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
     """
     wanted = Target.parse(target)
     query = {"target": str(wanted)}
+    if limit * EVENTS_PER_ROW > 200:  # the default of the HTTP API
+        query["limit"] = str(limit * EVENTS_PER_ROW)
     try:
         if as_json:
             click.echo(remediator.get_raw("/api/v1/why", query).decode(errors="replace").rstrip())
@@ -180,7 +208,10 @@ def why(remediator: RemediatorClient, target: str, limit: int, as_json: bool) ->
     if not answer.decisions:
         click.echo(_no_decisions(remediator, wanted, answer.text))
         return
-    rows(HEADINGS, decision_rows(answer.decisions, limit), STYLES)
+    shown = decision_rows(answer.decisions, limit)
+    if answer.truncated:
+        click.echo(_older_decisions(wanted, limit))
+    rows(HEADINGS, shown, STYLES)
     if answer.still_firing:
         names = clean(", ".join(answer.still_firing))
         click.echo(f"Still firing, and not handled by an open incident: {names}.")
@@ -190,7 +221,7 @@ def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> st
     """Return the message for a target without decisions: the server's message, or a hint about
     incidents of its GPUs."""
     if target.kind is TargetKind.NODE:
-        found = list_incidents(remediator).incidents
+        found = list_incidents(remediator, {"node": target.name}).incidents
         gpus = sorted({one.target for one in found if one.target.startswith(f"gpu/{target.name}/")})
         if gpus:
             ask = ", ".join(suggested(f"why {one.removeprefix('gpu/')}") for one in gpus[:8])
@@ -209,22 +240,62 @@ def _print_stops(answer: IncidentsResponse | WhyResponse) -> None:
         click.echo(line)
 
 
-def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The incidents that a user wants to list. `ended` includes those that ended more than 24 h ago."""
+
+    ended: bool
+    limit: int
+    before: str | None
+
+    def page(self) -> dict[str, str]:
+        """Return the query for incidents of any age."""
+        page = {"limit": str(self.limit)}
+        return page if self.before is None else {**page, "before": self.before}
+
+    def query(self, day_ago: float) -> dict[str, str]:
+        """Return the query that leaves out incidents that ended before `day_ago` (Unix seconds)."""
+        return self.page() if self.ended else {**self.page(), "since": f"{day_ago:.3f}"}
+
+
+def _cut(what: str, count: int, limit: int, command: str) -> str:
+    """Return the notice above a list that lacks its earliest entries."""
+    more = (
+        f"{suggested(f'{command} --limit {min(limit * 10, MOST)}')} shows more"
+        if limit < MOST
+        else "`fleetmedic remediator journal` prints all of them"
+    )
+    return f"Only the latest {count} {what} are shown; {more}."
+
+
+def _older_decisions(target: Target, limit: int) -> str:
+    """Return the notice that the response of the HTTP API lacks the earliest decisions."""
+    if limit < 1000:
+        more = f"why {str(target).removeprefix('gpu/')} --limit {min(limit * 10, 1000)}"
+        return f"Earlier decisions are not shown; {suggested(more)} shows more."
+    return "Earlier decisions are not shown; `fleetmedic remediator journal` prints all of them."
+
+
+def _list(remediator: RemediatorClient, selection: _Selection, as_json: bool) -> None:
+    day_ago = time.time() - DAY
     try:
         if as_json:
-            click.echo(remediator.get_raw("/api/v1/incidents").decode(errors="replace").rstrip())
+            raw = remediator.get_raw("/api/v1/incidents", selection.page())
+            click.echo(raw.decode(errors="replace").rstrip())
             return
-        answer = list_incidents(remediator)
+        answer = list_incidents(remediator, selection.query(day_ago))
     except LookupError:
         raise remediator.unknown_path() from None
     _print_stops(answer)
     found = answer.incidents
-    day_ago = time.time() - DAY
-    shown = [one for one in found if ended or one.state not in ENDED or one.since > day_ago]
+    shown = [
+        one for one in found if selection.ended or one.state not in ENDED or one.since > day_ago
+    ]
     if not shown:
-        older = f"; {len(found)} ended earlier (--all lists them)" if found else ""
-        click.echo(f"No incident is open{older}.")
+        click.echo(_no_incidents(answer, selection))
         return
+    if answer.left_out:
+        click.echo(_left_out(answer, selection))
     rows(
         ("id", "target", "state", "playbook", "opened", "why"),
         [
@@ -232,4 +303,21 @@ def _list(remediator: RemediatorClient, ended: bool, as_json: bool) -> None:
             for one in sorted(shown, key=lambda one: one.opened, reverse=True)
         ],
         STYLES,
+    )
+
+
+def _no_incidents(answer: IncidentsResponse, selection: _Selection) -> str:
+    total = len(answer.incidents) if answer.total is None else answer.total
+    if selection.before is not None:
+        return f"No incident was opened before {selection.before[:80]}."
+    return f"No incident is open{f'; {total} ended earlier (--all lists them)' if total else ''}."
+
+
+def _left_out(answer: IncidentsResponse, selection: _Selection) -> str:
+    """Return the notice above a list without its earliest incidents."""
+    number = answer.left_out
+    noun, verb = ("incident", "is") if number == 1 else ("incidents", "are")
+    command = f"incidents{' --all' if selection.ended else ''} --before {answer.before}"
+    return (
+        f"{number} earlier {noun} {verb} not shown; {suggested(command)} lists earlier incidents."
     )

@@ -53,6 +53,7 @@ def decision_rows(decisions: Sequence[DecisionDoc], limit: int) -> list[Row]:
     first = next(n for n, one in enumerate(shown) if one.incident == latest)
     begun = [lines[first]] if first < left_out else []
     count = left_out - len(begun)
-    text = f"{count} decisions left out: --limit {len(lines)} shows them"
+    noun, them = ("decision", "it") if count == 1 else ("decisions", "them")
+    text = f"{count} {noun} left out: --limit {len(lines)} shows {them}"
     gap = [("", text, "", "")] if count else []
     return [*begun, *gap, *lines[-limit:]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind, valid_name
 from fleetmedic.terminal.stack_option import suggested
@@ -26,10 +28,12 @@ def not_found(identity: str) -> UserError:
     )
 
 
-def list_incidents(remediator: RemediatorClient) -> IncidentsResponse:
-    """Return all open and the latest ended incidents, oldest first. Raises UserError."""
+def list_incidents(
+    remediator: RemediatorClient, query: Mapping[str, str] | None = None
+) -> IncidentsResponse:
+    """Return all open and the latest ended incidents that match `query`, oldest first. Raises UserError."""
     try:
-        return remediator.get("/api/v1/incidents", IncidentsResponse)
+        return remediator.get("/api/v1/incidents", IncidentsResponse, query)
     except LookupError:
         raise remediator.unknown_path() from None
 
@@ -46,15 +50,25 @@ def _named(remediator: RemediatorClient, text: str, nothing: str, *, ended: bool
             "INCIDENT: expected an incident id, or a target NODE, NODE/INDEX (a GPU), job/ID or "
             f"workload/NAME, got {text[:80]!r}."
         ) from None
-    on: dict[Target, IncidentDoc] = {
-        Target.parse(one.target): one
-        for one in list_incidents(remediator).incidents
-        if ended or one.state not in ENDED
-    }
-    if wanted in on:
-        return on[wanted].id
-    node = on.get(Target(TargetKind.NODE, wanted.name))
-    if wanted.kind is TargetKind.GPU and node is not None:
-        raise UserError(f"{nothing} {wanted}; specify {node.id}, the incident on {node.target}.")
+    found = _latest_on(remediator, wanted, ended=ended)
+    if found is not None:
+        return found.id
+    if wanted.kind is TargetKind.GPU:
+        node = _latest_on(remediator, Target(TargetKind.NODE, wanted.name), ended=ended)
+        if node is not None:
+            raise UserError(
+                f"{nothing} {wanted}; specify {node.id}, the incident on {node.target}."
+            )
     command = "incidents --all" if ended else "incidents"
-    raise UserError(f"{nothing} {wanted}; {suggested(command)} lists all of them.")
+    raise UserError(f"{nothing} {wanted}; {suggested(command)} lists incidents.")
+
+
+def _latest_on(remediator: RemediatorClient, target: Target, *, ended: bool) -> IncidentDoc | None:
+    """Return the latest incident on a target, or its latest open one; None if there is none."""
+    # A remediator of an older version ignores the query, and returns incidents of other targets, too.
+    found = [
+        one
+        for one in list_incidents(remediator, {"target": str(target)}).incidents
+        if one.target == str(target) and (ended or one.state not in ENDED)
+    ]
+    return found[-1] if found else None

@@ -39,9 +39,16 @@ class PauseDoc(msgspec.Struct, frozen=True):
 
 
 class IncidentsResponse(msgspec.Struct, frozen=True):
-    """The response of the HTTP API to /api/v1/incidents."""
+    """The response of the HTTP API to /api/v1/incidents.
+
+    `left_out` counts the earlier incidents that match the request and are not in the response. `before`
+    is the id to continue with. `total` counts all incidents; an older remediator does not report it.
+    """
 
     incidents: list[IncidentDoc]
+    total: int | None = None
+    left_out: int = 0
+    before: str | None = None
     pause: PauseDoc | None = None
     refusal: str | None = None
 
@@ -61,6 +68,7 @@ class IncidentResponse(msgspec.Struct, frozen=True):
     incident: IncidentDoc
     events: list[EventDoc] = []
     summary: str = ""
+    truncated: bool = False
 
 
 class StepDoc(msgspec.Struct, frozen=True):
@@ -85,6 +93,7 @@ class WhyResponse(msgspec.Struct, frozen=True):
 
     target: str
     decisions: list[DecisionDoc]
+    truncated: bool = False
     incidents: list[str] = []
     text: str = ""
     pause: PauseDoc | None = None

@@ -49,6 +49,7 @@ class Effect(StrEnum):
     VERIFIES = "verifies"
     RELEASES = "releases"
     SCALES = "scales"
+    FAILS_JOBS = "fails_jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class ActionSpec:
     and only few such actions run at the same time. `reversible`: the remediator can undo it.
 
     `would` completes "The remediator would ...". `did` completes "The remediator ..." afterwards, with
-    the fields {on}, {jobs} and {replicas}; it is empty if the action is not worth a mention.
+    the fields {on}, {jobs} and {replicas} (such as "2 replicas"); it is empty if the action is not worth a mention.
     """
 
     name: str
@@ -106,4 +107,11 @@ class ActionCatalogue:
 
     def repairs(self) -> tuple[ActionSpec, ...]:
         """Return the actions that a playbook's `ladder` may contain."""
-        return tuple(one for one in self._specs if one.effect is Effect.REPAIRS)
+        return self._with(Effect.REPAIRS)
+
+    def last_resorts(self) -> tuple[ActionSpec, ...]:
+        """Return the actions that a playbook's `jobs.then` may name."""
+        return self._with(Effect.FAILS_JOBS)
+
+    def _with(self, effect: Effect) -> tuple[ActionSpec, ...]:
+        return tuple(one for one in self._specs if one.effect is effect)

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fleetmedic.wording.counts import counted
+
 ROOM_AFTER_SCALE_IN = 0.5
 
 
@@ -58,7 +60,7 @@ def desired(
         return Desired(
             inside,
             ScalingReason.OUT_OF_BOUNDS,
-            f"{now_replicas} replicas are outside the bounds {minimum} to {maximum}.",
+            f"The size of {counted(now_replicas, 'replica')} is outside the bounds {minimum} to {maximum}.",
         )
     if waiting is None or not 0 <= waiting < math.inf:
         return Desired(
@@ -70,32 +72,36 @@ def desired(
     if least < inside:
         return _in(inside, waiting, least, minimum, step)
     return Desired(
-        inside, ScalingReason.FITS, f"{waiting:g} waiting requests fit {inside} replicas."
+        inside,
+        ScalingReason.FITS,
+        f"{_queue(waiting)} {_fit(waiting)} {counted(inside, 'replica')}.",
     )
 
 
 def _out(now: int, waiting: float, needed: int, maximum: int, step: int) -> Desired:
     if now == maximum:
-        text = f"{waiting:g} waiting requests need {needed} replicas, but the maximum is {maximum}."
+        text = f"{_queue(waiting)} {'needs' if waiting == 1 else 'need'} {counted(needed, 'replica')}, but the maximum is {maximum}."
         return Desired(now, ScalingReason.AT_MAXIMUM, text)
     wanted = min(needed, now + step, maximum)
     return Desired(
         wanted,
         ScalingReason.QUEUE_TOO_LONG,
-        f"{waiting:g} waiting requests are too many for {now} replicas.",
+        f"{_queue(waiting)} {'is' if waiting == 1 else 'are'} too many for {counted(now, 'replica')}.",
     )
 
 
 def _in(now: int, waiting: float, least: int, minimum: int, step: int) -> Desired:
     if now == minimum:
         return Desired(
-            now, ScalingReason.AT_MINIMUM, f"The workload has {minimum} replicas, the minimum."
+            now,
+            ScalingReason.AT_MINIMUM,
+            f"The workload has {counted(minimum, 'replica')}, the minimum.",
         )
     wanted = max(least, now - step, minimum)
     return Desired(
         wanted,
         ScalingReason.QUEUE_SHORT,
-        f"{waiting:g} waiting requests fit {wanted} replicas with spare capacity.",
+        f"{_queue(waiting)} {_fit(waiting)} {counted(wanted, 'replica')} with spare capacity.",
     )
 
 
@@ -104,3 +110,11 @@ def _needed(waiting: float, share: float) -> int:
     result is exact despite floating-point rounding."""
     count = math.ceil(waiting / share)
     return count if count * share >= waiting else count + 1
+
+
+def _queue(waiting: float) -> str:
+    return counted(float(waiting), "waiting request")
+
+
+def _fit(waiting: float) -> str:
+    return "fits" if waiting == 1 else "fit"

@@ -76,6 +76,15 @@ def test_an_empty_file_tells_nobody_and_is_fine(tmp_path: Path) -> None:
             "https://dead.example.org:99999",
             "$.dead_man.url: expected a URL",
         ),
+        ("[ops@example.org]", '["a@b.c\\nBcc: x@y"]', "$.channels.mail.to: expected one line"),
+        ("[ops@example.org]", "[ops]", "$.channels.mail.to: expected an email address"),
+        ("sender: a@example.org", "sender: a", "$.channels.mail.sender: expected an email address"),
+        ("username: u", 'username: "u\\r\\n"', "$.channels.mail.username: expected one line"),
+        (
+            "template: dingtalk",
+            'template: dingtalk, content_type: "a\\nb: c"',
+            "$.channels.ding.content_type: expected one line",
+        ),
         (", password_file: /s/p", "", "both `username` and `password_file`"),
         (", secret_file: /s/d", "", "both `sign` and `secret_file`"),
         ("sign: dingtalk", "sign: rot13", "sign"),
@@ -143,3 +152,10 @@ def test_too_many_maintenances_for_one_alert_are_refused_with_their_place(tmp_pa
     lines = [f"- {{name: m{n}, match: {{label{n}: a}}, windows: [{{}}]}}" for n in range(12)]
     with pytest.raises(UserError, match=r"yml: at \$\.maintenance: more than 256 combinations"):
         _read(tmp_path, "maintenance:\n" + "\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    "address", ["ops@example.org", "Ops <ops@example.org>", "o'x+y@b", "a@b.c, d@e.f"]
+)
+def test_an_email_address_can_have_a_name_and_a_list_is_kept(tmp_path: Path, address: str) -> None:
+    _read(tmp_path, GOOD.replace("[ops@example.org]", f'["{address}"]'))

@@ -62,7 +62,7 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
 
 
 def test_broken_yaml_names_line_and_column(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"remediator\.yml:3:10: mapping values"):
+    with pytest.raises(UserError, match=r"remediator\.yml:3:10: unexpected `:`"):
         _load(tmp_path, "name: a\nweb:\n  port: 1: 2\n")
 
 
@@ -142,7 +142,7 @@ def test_a_folder_and_bytes_that_are_no_text_are_one_sentence_each(tmp_path: Pat
         settings.load(tmp_path, Outer)
     path = tmp_path / "remediator.yml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="the text is UTF-16"):
         settings.load(path, Outer)
 
 
@@ -215,7 +215,10 @@ def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("rows:\n- {name: a}\n- {nam: b}\n", "at $.rows[1]"),
-        ("rows:\n- {name: a}\n- {name: [}\n", "Correct the YAML"),
+        ("rows:\n- {name: a}\n- {name: [}\n", "rows.yml:3:"),
+        ("rows:\n- \x07\n", "the character #x0007 is not allowed"),
+        ("rows:\n- {name: !!int x}\n", "invalid value"),
+        (f"rows:\n- {'[' * 5000}\n", "nested too deeply"),
         ("rows:\n- &x {name: a}\n- *x\n", "anchors and aliases are not supported"),
         ("rows:\n- {name: a, name: b}\n", "duplicate key"),
         ("other:\n- {name: a}\n", "one key, 'rows'"),
@@ -230,3 +233,71 @@ def test_rows_that_cannot_be_are_one_sentence(tmp_path: Path, text: str, problem
     assert problem in str(caught.value)
     assert "rows.yml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name: a\n---\nname: b\n", "2:1: the file contains more than one document. Remove"),
+        ("name: " + "[" * 5000, "lists or mappings are nested too deeply. Reduce the nesting"),
+        ("name: !foo x", "1:7: the tag '!foo' is not supported. Remove it"),
+        ("name: =", "1:7: the value `=` is not supported. Put it in quotes"),
+        ("? [a]\n: b", "1:3: a key is a list or a mapping. Use text as key"),
+        ("name: [a", "the file ends inside a value. Close the bracket or quote"),
+        ("name: 'a", "the file ends inside a value. Close the bracket or quote"),
+        ("web:\n\tport: 1", "a tab cannot start a value. Indent with spaces"),
+        ("name: @a", "1:7: the character '@' cannot start a value. Put the value in quotes"),
+        ("name: a: b", "unexpected `:`. Put a value with `: ` in quotes"),
+        ("- a\nname: b", "the indentation is wrong, or a list and a mapping are mixed"),
+        ("name: a\x07", "the character #x0007 is not allowed. Remove it"),
+        ("name: 2020-13-45", "invalid value: month must be in 1..12"),
+    ],
+)
+def test_an_error_of_the_yaml_says_what_to_do_without_words_of_the_parser(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        _load(tmp_path, text)
+    said = str(caught.value)
+    assert problem in said
+    assert "\n" not in said
+    for word in ("but found", "constructor", "unhashable", "recursion", "token", "stream end"):
+        assert word not in said
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("name: gr\xfc\xdf".encode("latin-1"), "the text is not UTF-8. Save the file as UTF-8"),
+        ("name: a".encode("utf-16"), "the text is UTF-16. Save the file as UTF-8"),
+    ],
+)
+def test_a_file_in_another_encoding_is_no_matter_of_permissions(
+    tmp_path: Path, body: bytes, problem: str
+) -> None:
+    path = tmp_path / "remediator.yml"
+    path.write_bytes(body)
+    with pytest.raises(UserError) as caught:
+        settings.load(path, Outer)
+    assert problem in str(caught.value)
+    assert "ermission" not in str(caught.value)
+
+
+def test_a_character_that_the_size_limit_cuts_is_no_matter_of_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "remediator.yml"
+    path.write_text("#" + "\u20ac" * settings.MAX_BYTES)
+    with pytest.raises(UserError, match="larger than 1000000 bytes"):
+        settings.load(path, Outer)
+
+
+@pytest.mark.parametrize(
+    ("written", "number"), [("1e9", "1000000000"), ("'7'", "7"), ("1e-3", "0.001")]
+)
+def test_a_number_that_yaml_reads_as_text_is_shown_as_a_number(
+    tmp_path: Path, written: str, number: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        _load(tmp_path, f"web:\n  port: {written}\n")
+    assert f"got `str`. Write {written.strip(chr(39))} as {number} and without quotes." in str(
+        caught.value
+    )

@@ -60,6 +60,23 @@ def test_plan_says_what_would_be_done_and_what_the_level_forbids(config, tmp_pat
     assert "quarantine the GPU\n" in result.output
 
 
+def test_plan_says_what_the_configured_cluster_leaves_out_and_why(config, tmp_path) -> None:
+    """The embedded cluster without simulated hardware can neither reset, reboot nor test."""
+    text = config.read_text().replace(
+        "adapter: memory", f"adapter: local, local: {{cluster_dir: {tmp_path}/cluster}}"
+    )
+    config.write_text(text.replace("level: drain", "level: repair"))
+    labels = {"alertname": "GpuLost", "node": "n", "gpu": "1", "cluster": "local"}
+    alert = {"status": "firing", "labels": labels, "startsAt": "2026-11-22T21:47:28Z"}
+    payload = tmp_path / "alert.json"
+    payload.write_text(json.dumps({"alerts": [alert | {"fingerprint": "a"}]}))
+    result = _run("plan", "--config", config, payload)
+    assert result.exit_code == 0, result.output
+    missing = "(left out: This cluster lacks a required capability:"
+    assert f"reset the GPU (cannot be undone) {missing} gpu reset)" in result.output
+    assert f"reboot the node (cannot be undone) {missing} reboot)" in result.output
+
+
 def test_plan_refuses_junk_with_the_files_name(config, tmp_path) -> None:
     (tmp_path / "junk").write_text("{")
     result = _run("plan", "--config", config, tmp_path / "junk")
@@ -100,7 +117,7 @@ def test_targets_are_printed_or_written_as_prometheus_reads_them(tmp_path) -> No
     said = _run("targets", hosts, "--cluster", "prod").output
     assert json.loads(said) == [{"targets": ["a:9410"], "labels": {"cluster": "prod", "node": "a"}}]
     result = _run("targets", hosts, "--cluster", "prod", "--out", out)
-    assert (result.output, out.read_text()) == (f"{out}: 1 scrape targets.\n", said)
+    assert (result.output, out.read_text()) == (f"{out}: 1 scrape target.\n", said)
     link = tmp_path / "link.json"
     link.symlink_to(out)
     out.write_text("")
@@ -111,3 +128,62 @@ def test_targets_are_printed_or_written_as_prometheus_reads_them(tmp_path) -> No
     assert out.read_text() == said
     hosts.write_text("hosts: [a]")
     assert "cannot be written" in str(_run("targets", hosts, "--out", tmp_path / "x/y").exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ("notify: {file: FOLDER/none.yml}\n", "$.notify.file"),
+        ("notify: {file: FOLDER}\n", "$.notify.file"),
+        ("notify: {file: FOLDER/bad-template.yml}\n", "$.notify.file"),
+        ("discovery: {hosts: FOLDER/none.yml}\n", "$.discovery.hosts"),
+        ("view_password_file: FOLDER/none\n", "$.view_password_file"),
+        ("view_password_file: FOLDER/token\n", "$.view_password_file"),
+    ],
+)
+def test_check_and_serve_refuse_the_same_files_and_name_their_key(
+    config, tmp_path, more, key
+) -> None:
+    config.write_text(config.read_text() + more.replace("FOLDER", str(tmp_path)))
+    channel = "{kind: http, url_file: /u, template: /nope.j2}"
+    (tmp_path / "bad-template.yml").write_text(f"channels: {{c: {channel}}}\n")
+    result = _run("check", "--config", config)
+    assert isinstance(result.exception, UserError), result.output
+    expected = "at $.channels.c.template" if "bad-template" in more else str(tmp_path)
+    assert f"{config}: at {key}: {expected}" in str(result.exception)
+    if key == "$.discovery.hosts":
+        return  # the remediator serves without a valid list, and waits for one
+    data = tmp_path / "data"
+    listen = ("--web.listen-address", "127.0.0.1:0", "--data-dir", data)
+    again = _run("serve", "--config", config, *listen)
+    assert str(again.exception) == str(result.exception)
+    assert not data.exists(), "a refused start leaves no journal behind"
+
+
+def test_a_file_in_place_of_a_playbook_folder_is_no_missing_folder(config, tmp_path) -> None:
+    config.write_text(config.read_text() + f"playbook_dirs: [{tmp_path}/token]\n")
+    result = _run("check", "--config", config)
+    assert f"{tmp_path}/token: not a directory; correct playbook_dirs" in str(result.exception)
+
+
+def test_check_warns_of_notifications_that_reach_nobody(config, tmp_path) -> None:
+    (tmp_path / "n.yml").write_text("")
+    config.write_text(config.read_text() + f"notify: {{file: {tmp_path}/n.yml}}\n")
+    result = _run("check", "--config", config)
+    assert result.exit_code == 0
+    assert f"warning: {tmp_path}/n.yml: at $.teams: no team is configured" in result.stderr
+
+
+def test_plan_prints_no_control_character_of_an_alert(config, tmp_path) -> None:
+    labels = {"alertname": "a\x1b[2J\x07", "node": "n", "severity": "warning", "cluster": "local"}
+    alert = {
+        "status": "firing",
+        "labels": labels,
+        "startsAt": "2026-11-22T21:47:28Z",
+        "fingerprint": "a",
+    }
+    payload = tmp_path / "alert.json"
+    payload.write_text(json.dumps({"alerts": [alert]}))
+    result = _run("plan", "--config", config, payload)
+    assert "matches a [2J  on node/n." in result.output
+    assert "\x1b" not in result.output

@@ -12,9 +12,12 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core import events, plan
 from remediator.core.events import Kind
 from remediator.core.lifecycle import evolve, new_incident
-from remediator.core.model import Incident, IncidentState, Level, Order, Step
+from remediator.core.model import Alert, Incident, IncidentState, Level, Order, Step
 from remediator.core.reasons import Reason
+from remediator.core.routing import route
 from remediator.messages import MOST_TARGETS, OCCASIONS, group_body, incident_body
+from remediator.playbook_library import load_library
+from remediator.summary import summary
 from tests.unit.remediator.catalogue import ACTIONS
 
 NOW = 1_700_000_000.0  # 22:13:20 UTC
@@ -189,3 +192,27 @@ def test_the_message_about_many_incidents_counts_all_and_names_few() -> None:
         "text": "Every action is paused.", "occasion": "held", "op_id": "op-2", "group": "pause",
         "incidents": 25, "targets": [str(one) for one in targets[:MOST_TARGETS]],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_no_sentence_has_a_gap_where_an_alert_has_no_name(name: str) -> None:
+    labels = {"alertname": name, "node": "node1", "severity": "warning", "cluster": "local"}
+    alert = Alert("f", NOW, "", True, labels)
+    target = Target.parse("node1")
+    episode = events.episode_of(alert, NOW)
+    opened = Incident("inc-1", target, "a", Level.REPAIR, opened=NOW, text="Why.")
+    joined = events.absorbed("inc-1", target, episode, NOW)
+    one = evolve(opened, joined)
+    body = incident_body(one, "opened", "op")
+    for text in (
+        route(alert, load_library(()), "local").text,
+        route(alert, (), "local").text,
+        events.alert_received(alert, target, NOW, "webhook").text,
+        joined.text,
+        body["text"],
+        summary(one, None),
+    ):
+        assert "(alert without a name)" in text
+        assert "  " not in text
+        assert text == text.strip()
+    assert body["alerts"] == [name], "the label as it was received"

@@ -76,6 +76,54 @@ def test_an_open_incident_is_listed_however_many_are_newer() -> None:
     assert "incidents/inc-0" in pages.home(journal_state)
 
 
+def test_the_list_says_how_many_incidents_it_leaves_out_and_links_to_them() -> None:
+    journal_state = JournalState()
+    for n in range(pages.MAX_SHOWN + 3):
+        target = Target.parse(f"node1/{n}")
+        journal_state.apply(opened(f"inc-{n}", target, "gpu-lost", Level.REPAIR, 1.0, 0, "Begun."))
+        one = journal_state.incidents[f"inc-{n}"]
+        journal_state.apply(moved(one, IncidentState.SUPPRESSED, 2.0, Reason.SILENCED))
+    first = pages.home(journal_state)
+    assert "3 of 203 incidents are earlier and not shown" in first
+    assert 'href="./incidents?before=inc-3"' in first
+    second = pages.home(journal_state, before="inc-3")
+    assert re.findall(r"incidents/(inc-\d+)", second) == ["inc-2", "inc-1", "inc-0"]
+    assert "not shown" not in second
+    assert "Latest incidents" in second
+
+
+def test_no_control_character_reaches_a_page() -> None:
+    journal_state = JournalState()
+    text = "a\x00b\x1b[2Jc\x07d\re\x85f\u202eg"
+    target = Target.parse("node1/3")
+    event = opened("inc-1", target, "gpu-lost", Level.REPAIR, 1.0, 0, text)
+    alert = Episode("a/b/1", "b", 1.0, "x", text, text, text)
+    for each in (event, absorbed("inc-1", target, alert, 1.0), paused(text, text, 2.0)):
+        journal_state.apply(each)
+    one, notices = journal_state.incidents["inc-1"], pages.Notices(text, text)
+    for page in (
+        pages.home(journal_state, notices),
+        pages.incident(one, [event], journal_state, None, notices),
+    ):
+        assert "a b [2Jc d e f g" in page
+        assert not [letter for letter in page if not letter.isprintable() and letter != "\n"]
+
+
+def test_the_pages_say_that_the_journal_cannot_be_written() -> None:
+    journal_state = JournalState()
+    event = opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "Begun.")
+    journal_state.apply(event)
+    notices = pages.Notices(unready="The journal <j> cannot be written: disk is full.")
+    one = journal_state.incidents["inc-1"]
+    for page in (
+        pages.home(journal_state, notices),
+        pages.incident(one, [event], journal_state, None, notices),
+    ):
+        assert 'role="alert">The journal &lt;j&gt; cannot be written: disk is full.' in page
+        assert "the remediator accepts no alerts and starts no action" in page
+    assert 'role="alert"' not in pages.home(journal_state)
+
+
 def test_the_page_of_an_incident_obeys_nothing_and_says_what_it_leaves_out() -> None:
     journal_state = JournalState()
     event = opened("inc-1", Target.parse("node1/3"), "gpu-lost", Level.REPAIR, 1.0, 0, "<script>x")
@@ -109,8 +157,10 @@ def test_the_pages_say_that_another_remediator_acts() -> None:
     )
     taken = "Another remediator (on host <b>) acts; this one takes no action."
     for page in (
-        pages.home(journal_state, taken),
-        pages.incident(journal_state.incidents["inc-1"], [], journal_state, None, taken),
+        pages.home(journal_state, pages.Notices(taken)),
+        pages.incident(
+            journal_state.incidents["inc-1"], [], journal_state, None, pages.Notices(taken)
+        ),
     ):
         banner = "Another remediator (on host &lt;b&gt;) acts; this one takes no action."
         assert f'role="status">{banner}' in page

@@ -141,3 +141,52 @@ def test_a_body_whose_sender_goes_away_is_refused_whatever_came_of_it() -> None:
     with pytest.raises(RefusedError) as refused:
         _read(receive)
     assert refused.value.status == 400
+
+
+def _error(body: bytes) -> str:
+    with pytest.raises(UserError) as caught:
+        read_webhook(body, NOW)
+    return str(caught.value)
+
+
+def test_a_start_too_far_ahead_names_the_limit_and_the_clock_of_this_machine() -> None:
+    said = _error(_body({"startsAt": _text(NOW + START_AHEAD + 3600)}))
+    assert (
+        "from the year 2000 to 24 h after now (2026-11-18T11:06:40Z on this machine), got" in said
+    )
+    assert "2026-11-19T12:06:40" in said
+
+
+@pytest.mark.parametrize("fingerprint", ["", "a" * 65, "a/b", "a\n", "\u0663", "../x"])
+def test_a_fingerprint_is_described_in_words(fingerprint: str) -> None:
+    said = _error(_body({}, {"fingerprint": fingerprint}))
+    assert said.startswith(
+        "body: at $.alerts[1].fingerprint: expected 1 to 64 letters and digits, got "
+    )
+    assert "regex" not in said
+
+
+def test_a_negative_number_of_truncated_alerts_is_refused() -> None:
+    assert "at $.truncatedAlerts: expected `int` >= 0" in _error(_body({}, truncatedAlerts=-5))
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (b"\x1f\x8b\x08\x00abc", "compressed with gzip; send it uncompressed"),
+        (b"\xef\xbb\xbf" + _body({}), "byte order mark; send UTF-8 without it"),
+        (_body({}).decode().encode("utf-16"), "byte order mark"),
+        (b"", "the text is empty"), (b" \n", "the text is empty"),
+        (_body(receiver="\ud800"), "\\ud800 is half of a surrogate pair"),
+        (_body(receiver="x\udc00"), "\\udc00 is half of a surrogate pair"),
+        (_body()[:-3], "Input data was truncated"),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_json_is_refused_with_the_cause(body: bytes, cause: str) -> None:
+    said = _error(body)
+    assert said.startswith("body: at $: invalid JSON (")
+    assert cause in said
+
+
+def test_a_complete_surrogate_pair_is_a_character() -> None:
+    assert read_webhook(_body(receiver="\U0001f600"), NOW).receiver == "\U0001f600"

@@ -25,6 +25,7 @@ from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, IncidentState, Level, Step
 from remediator.core.reasons import Reason
 from remediator.journal import Journal
+from remediator.journal_reader import JournalReader
 from remediator.query_endpoints import QueryEndpoints, as_json, with_present
 from tests.unit.remediator.catalogue import ACTIONS
 
@@ -38,7 +39,9 @@ class Story:
         self, folder: Path, cluster: Any = None, refusal: Callable[[], str | None] = lambda: None
     ) -> None:
         self.journal_state, self._folder, self._at = JournalState(), folder, 1000.0
-        inquiry = QueryEndpoints(self.journal_state, folder, cluster, refusal=refusal)
+        inquiry = QueryEndpoints(
+            self.journal_state, JournalReader(folder), cluster, refusal=refusal
+        )
         routes = [
             Route("/why", inquiry.why), Route("/decisions", inquiry.decisions),
             Route("/incidents", inquiry.incidents), Route("/incidents/{identity}", inquiry.incident),
@@ -121,7 +124,8 @@ def test_decisions_of_a_reason_are_found_behind_a_thousand_others(story: Story) 
     both = {"reason": "budget_out", "incident": "inc-1", "target": "node1/3"}
     assert texts(story.client.get("/decisions", params=both).json()) == ["The budget is spent."]
     assert story.client.get("/decisions", params=both | {"target": "node1/4"}).json() == {
-        "decisions": []
+        "decisions": [],
+        "truncated": False,
     }
 
 
@@ -215,6 +219,44 @@ def test_open_incidents_are_listed_beyond_the_limit_and_ended_ones_are_not(story
     story.write(events.moved(ended, IncidentState.SUPPRESSED, story.at(), Reason.RESOLVED_FIRST))
     listed = story.client.get("/incidents", params={"limit": 1}).json()["incidents"]
     assert [one["id"] for one in listed] == ["inc-1", "inc-3"]
+
+
+def test_the_list_counts_what_it_leaves_out_and_finds_any_target(story: Story) -> None:
+    for n, target in enumerate((GPU, OTHER, NODE, Target.parse("node2"))):
+        story.open(f"inc-{n}", target)
+        one = story.journal_state.incidents[f"inc-{n}"]
+        story.write(events.moved(one, IncidentState.SUPPRESSED, story.at(), Reason.RESOLVED_FIRST))
+
+    def listed(**query: Any) -> tuple[list[str], int, str | None]:
+        found = story.client.get("/incidents", params=query).json()
+        assert found["total"] == 4
+        return [one["id"] for one in found["incidents"]], found["left_out"], found["before"]
+
+    assert listed() == (["inc-0", "inc-1", "inc-2", "inc-3"], 0, None)
+    assert listed(limit=1) == (["inc-3"], 3, "inc-3")
+    assert listed(limit=2, before="inc-3") == (["inc-1", "inc-2"], 1, "inc-1")
+    assert listed(limit=1, target="node1/3") == (["inc-0"], 0, None)
+    assert listed(node="node1") == (["inc-0", "inc-1", "inc-2"], 0, None)
+    ended = story.journal_state.incidents["inc-2"].since
+    assert listed(since=ended) == (["inc-3"], 0, None)
+
+
+@pytest.mark.parametrize("since", ["-1", "soon", "nan", "1e9", "\u0661", ""])
+def test_a_time_that_is_no_number_is_refused(story: Story, since: str) -> None:
+    with pytest.raises(UserError, match=r"^since=.*: expected a time in Unix seconds\.$"):
+        story.client.get("/incidents", params={"since": since})
+
+
+def test_each_answer_says_whether_it_is_cut(story: Story) -> None:
+    story.open("inc-1", GPU)
+    story.hold("inc-1", Reason.BUDGET_OUT, "The budget is spent.")
+    story.open("inc-2", GPU)
+    for path, most in (("/incidents/inc-1", 2), ("/decisions", 3), ("/why?target=node1/3", 3)):
+        for limit in (1, 2, 3):
+            found = story.client.get(path, params={"limit": limit, "target": "node1/3"}).json()
+            assert found["truncated"] is (limit < most), (path, limit)
+            shown = found.get("events") or found["decisions"]
+            assert len(shown) <= limit + ("why" in path), "with the first cause of the latest"
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "ten", "1.5", "\u0661", "", "10001", "9" * 40])

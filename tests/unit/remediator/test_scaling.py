@@ -122,3 +122,18 @@ def test_a_steady_queue_comes_to_rest(case: dict[str, float]) -> None:
 def test_more_waiting_never_means_fewer_replicas(case: dict[str, float], more: float) -> None:
     longer = {**case, "waiting": case["waiting"] + more}
     assert walk(longer, 1)[1] >= walk(case, 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("now", "waiting", "text"),
+    [
+        (1, 0.0, "The workload has 1 replica, the minimum."),
+        (1, 1.0, "1 waiting request fits 1 replica."), (1, 3.0, "3 waiting requests fit 1 replica."),
+        (1, 9.0, "9 waiting requests are too many for 1 replica."),
+        (4, 1.0, "1 waiting request fits 3 replicas with spare capacity."),
+        (5, 1.0, "The size of 5 replicas is outside the bounds 1 to 4."),
+    ],
+)  # fmt: skip
+def test_one_replica_and_one_request_are_singular(now, waiting, text) -> None:
+    bounds = {"per_replica": 4.0, "minimum": 1, "maximum": 4, "step": 1}
+    assert desired(now, waiting, **bounds).text == text

@@ -6,7 +6,8 @@ import pytest
 
 from fleetmedic.kernel.errors import UserError
 from remediator.core.model import Level
-from remediator.settings import load_settings, read_token
+from remediator.credentials import read_credentials, read_token
+from remediator.settings import load_settings
 
 FULL = """
 cluster: {name: prod, adapter: local, local: {cluster_dir: /c, hardware_dir: /h}}
@@ -83,6 +84,24 @@ def test_token_file_and_no_alertmanager_are_enough_and_the_level_is_observe(read
         (FULL + "external_url: http://user:secret@h/gpu", "$.external_url"),
         (FULL + "discovery: {}", "$.discovery"),
         (FULL + "discovery: {hosts: h, file_sd: targets}", "$.discovery.file_sd"),
+        (FULL.replace("name: prod", 'name: ""'), "$.cluster.name"),
+        (FULL.replace("name: prod", 'name: "a\\nb"'), "$.cluster.name"),
+        (FULL.replace("name: prod", 'name: " a"'), "$.cluster.name"),
+        (FULL.replace("hold: 1s", 'scrape_interval: "0s"'), "$.timing.scrape_interval"),
+        (FULL.replace("hold: 1s", "scrape_interval: 2h"), "$.timing.scrape_interval"),
+        (FULL.replace("10s", "100y"), "$.timing.reconcile_every"),
+        (FULL.replace("max_new: 2", f"max_new: {'9' * 23}"), "$.guards"),
+        (FULL.replace("max_new: 2", "disruptive_at_once: 100001"), "$.guards"),
+        (FULL + "trusted_proxies: [0.0.0.0/1, 128.0.0.0/1]", "$.trusted_proxies"),
+        (FULL + 'trusted_proxies: [10.0.0.0/8, "::/1", "8000::/1"]', "$.trusted_proxies[1]"),
+        (FULL + 'trusted_proxies: ["::ffff:0:0/96"]', "$.trusted_proxies[0]"),
+        (FULL.replace("webhook_token_file: /t", 'webhook_token_file: ""'), "$.webhook_token_file"),
+        (FULL.replace("_file: /t", '_file: "a\\0"'), "$.webhook_token_file"),
+        (FULL + 'view_password_file: ""', "$.view_password_file"),
+        (FULL.replace("[/p]", '[/p, ""]'), "$.playbook_dirs[1]"),
+        (FULL.replace("webhooks: [", 'file: "", webhooks: ['), "$.notify.file"),
+        (FULL + 'discovery: {hosts: ""}', "$.discovery.hosts"),
+        (FULL + 'discovery: {hosts: h, file_sd: ""}', "$.discovery.file_sd"),
     ],
 )
 def test_a_bad_file_is_one_sentence_that_names_the_place(read, text, place) -> None:
@@ -148,3 +167,43 @@ def test_a_url_can_have_a_path_and_a_notification_url_also_a_query_and_a_passwor
     assert found.prometheus_url == "http://u:p@h/prometheus"
     assert found.webhooks == ("https://u:p@h/hook?key=1",)
     assert found.external_url == "https://h/gpu"
+
+
+def test_each_error_about_a_credential_names_its_key_and_its_own_cure(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef")
+    (tmp_path / "same").write_text("0123456789abcdef")
+    path = tmp_path / "remediator.yml"
+
+    def error(token: str, password: str) -> str:
+        path.write_text(
+            f"without_alertmanager: true\nwebhook_token_file: {tmp_path}/{token}\n"
+            f"view_password_file: {tmp_path}/{password}\n"
+        )
+        with pytest.raises(UserError) as caught:
+            read_credentials(load_settings(path))
+        return str(caught.value)
+
+    missing = error("token", "none")
+    assert missing.startswith(f"{path}: at $.view_password_file: {tmp_path}/none: file not found")
+    assert "write a long random password into it" in missing
+    assert "Alertmanager" not in missing
+    missing = error("none", "token")
+    assert missing.startswith(f"{path}: at $.webhook_token_file: {tmp_path}/none: file not found")
+    assert "configure the same token in Alertmanager" in missing
+    assert "the password cannot be read: Is a directory" in error("token", ".")
+    for same in ("token", "same"):
+        assert "the password is the webhook token" in error("token", same)
+
+
+def test_both_files_are_warned_about(tmp_path: Path) -> None:
+    for name, text in (("token", "0123456789abcdef"), ("password", "fedcba9876543210")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o644)
+    path = tmp_path / "remediator.yml"
+    path.write_text(
+        f"without_alertmanager: true\nwebhook_token_file: {tmp_path}/token\n"
+        f"view_password_file: {tmp_path}/password\n"
+    )
+    found = read_credentials(load_settings(path))
+    assert (found.token, found.view_password) == ("0123456789abcdef", "fedcba9876543210")
+    assert len(found.warnings) == 2

@@ -153,11 +153,11 @@ def test_orders_need_the_token(client, head) -> None:
     about = "/api/v1/incidents/inc-0123456789"
     for path in (
         "/api/v1/alerts", "/api/v1/pause", "/api/v1/resume", "/api/v1/targets/release",
-        f"{about}/close", f"{about}/retry",
+        f"{about}/close", f"{about}/retry", f"{about}/approve", f"{about}/reject",
     ):  # fmt: skip
         assert client.post(path, json=_body(_alert()), headers=head).status_code == 401
     assert _incidents(client) == []
-    assert "remediator_webhook_auth_failures_total 6.0" in client.get("/metrics").text
+    assert "remediator_webhook_auth_failures_total 8.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,26 @@ def test_a_journal_that_cannot_be_written_is_not_ready_and_says_why(client, tmp_
     assert "journal.db cannot be written: " in answer.text
     assert answer.text.count("\n") == 1
     assert client.get("/-/healthy").status_code == 200
+
+
+def test_the_list_of_incidents_says_that_the_journal_cannot_be_written(client, tmp_path) -> None:
+    assert 'role="alert"' not in client.get("/").text
+    client.app.state.parts.journal._check = None  # the result of a check is reused for 5 s
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as blocker:
+        blocker.execute("DROP TABLE meta")
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert 'role="alert">The journal ' in answer.text
+    assert "journal.db cannot be written: " in answer.text
+
+
+def test_the_list_continues_before_an_incident_and_refuses_an_unknown_one(client) -> None:
+    client.post("/api/v1/alerts", json=_body(_alert()), headers=HEAD)
+    identity = _until_incident(client)["id"]
+    assert "No incidents." in client.get(f"/?before={identity}").text
+    for path in ("/", "/incidents", "/api/v1/incidents"):
+        answer = client.get(f"{path}?before=inc-none")
+        assert (answer.status_code, "expected the id of an incident" in answer.text) == (400, True)
 
 
 @pytest.mark.parametrize(("truncated", "woken"), [(0, 0), (2, 1)])

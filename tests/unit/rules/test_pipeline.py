@@ -8,6 +8,7 @@ import pytest
 
 from fleetmedic.kernel.errors import UserError
 from rules import rulefile
+from rules.declaration import Declaration
 from rules.detectors.base import (
     Detector,
     FitParameters,
@@ -77,7 +78,8 @@ def test_without_prometheus_every_detector_fails_with_a_sentence_and_nothing_is_
         read_settings(settings(tmp_path)), tuple(DETECTORS), Prometheus(NOBODY, timeout=1)
     )
     outcomes = pipeline.run(1000.0)
-    assert [outcome.ok for outcome in outcomes] == [False, False]
+    assert [outcome.detector for outcome in outcomes] == list(DETECTORS.names())
+    assert not any(outcome.ok for outcome in outcomes)
     assert all("cannot connect to" in outcome.text for outcome in outcomes)
     assert live.read_text() == "groups: []\n"
 
@@ -86,6 +88,9 @@ class Stubborn:
     """A fake detector that returns a refusal or raises."""
 
     queries: tuple[Query, ...] = ()
+    finds = "nothing"
+    alert = Declaration("SomeAlert", "info", "gpu", "driver", "detector")
+    budget_per_day = 1.0
 
     def __init__(self, name: str, answer: Refusal | Exception) -> None:
         self.name = name
@@ -119,6 +124,10 @@ def test_one_detectors_failure_does_not_stop_the_next(tmp_path: Path, error: Exc
 
 class Malformed:
     """A detector of which one part is malformed: `queries`, `model`, `group` or `report`."""
+
+    finds = "nothing"
+    alert = Declaration("SomeAlert", "info", "gpu", "driver", "detector")
+    budget_per_day = 1.0
 
     def __init__(self, wrong: str) -> None:
         self.name = "malformed"
@@ -195,11 +204,26 @@ def test_a_failure_after_the_compilation_does_not_stop_the_next_detector(
     assert (waiting.ok, waiting.text) == (True, "too little history")
 
 
-def test_settings_have_defaults_and_a_budget_per_detector(tmp_path: Path) -> None:
+class Spending(Stubborn):
+    """A fake detector that says which budget it got."""
+
+    def fit(self, history: History, training: FitParameters) -> Model | Refusal:
+        return Refusal(f"{training.budget_per_day:g} per day")
+
+
+def test_a_detector_gets_the_budget_that_it_declares_unless_a_setting_replaces_it(
+    tmp_path: Path,
+) -> None:
+    detectors = (Spending("peer_band", Refusal("")), Spending("other", Refusal("")))
+    found = read_settings(settings(tmp_path, false_alerts_per_day="{peer_band: 0.5}"))
+    outcomes = DetectorPipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
+    assert [outcome.text for outcome in outcomes] == ["0.5 per day", "1 per day"]
+
+
+def test_settings_have_defaults(tmp_path: Path) -> None:
     found = read_settings(settings(tmp_path, factor=30))
     assert isinstance(found, RulesSettings)
-    assert found.false_alerts_per_day.of("peer_band") == 0.1
-    assert found.false_alerts_per_day.of("some_other") == 1.0
+    assert found.false_alerts_per_day == {}
     assert found.scoring_seconds == 5.0
 
 
@@ -216,6 +240,12 @@ def test_settings_have_defaults_and_a_budget_per_detector(tmp_path: Path) -> Non
         ("runbook_base", "http://h/?a=b", r"\$\.runbook_base"),
         ("dashboard_base", "http://u:p@h", r"\$\.dashboard_base"),
         ("colour", "red", "colour"),
+        ("false_alerts_per_day", "{peer_bond: 1}", r"unknown detector 'peer_bond'.*peer_band, gpu"),
+        (
+            "false_alerts_per_day",
+            "{peer_band: 0}",
+            r"\$\.false_alerts_per_day\.peer_band: expected",
+        ),
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, key: str, value: str, complaint: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+from rules.declaration import Declaration
 from rules.detector_results import DetectorResults, DetectorResultsCollector
 from rules.detectors.base import (
     FitParameters,
@@ -44,6 +45,9 @@ class Scoring:
     """A detector that scores one GPU, or raises."""
 
     queries: tuple[Query, ...] = ()
+    finds = "nothing"
+    alert = Declaration("SomeAlert", "info", "gpu", "driver", "detector")
+    budget_per_day = 1.0
 
     def __init__(self, name: str, error: Exception | None = None) -> None:
         self.name = name

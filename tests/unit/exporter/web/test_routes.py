@@ -11,6 +11,7 @@ from typing import Any
 import bcrypt
 import pytest
 
+from exporter.pages.collector_runner import CollectorState
 from exporter.pages.openmetrics import ExpositionFormat
 from exporter.web.access_control import RequestTokenBucket
 from exporter.web.landing import landing
@@ -144,6 +145,13 @@ def test_the_landing_page_escapes_what_it_shows(serve: Serve) -> None:
     assert 'href="/api/v1/health"' in page
     assert "http" not in page.replace("https", "http"), "the page loads no external resources"
     assert landing("a", {"/x?a&b": "<>"}, [], {}).count(b"&lt;&gt;") == 1
+
+
+def test_the_landing_page_has_no_control_character_of_an_error() -> None:
+    state = CollectorState("gpu_load", "lost\x00\x1b[2J", 1.0, 0.0)
+    page = landing("a", {}, [state], {}).decode()
+    assert "lost  [2J" in page
+    assert not [one for one in page if not one.isprintable() and one != "\n"]
 
 
 def test_the_path_of_the_metrics_can_be_another(serve: Serve) -> None:

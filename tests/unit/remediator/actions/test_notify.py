@@ -15,7 +15,7 @@ from remediator.core.events import Kind
 from remediator.core.journal_state import JournalState
 from remediator.core.lifecycle import evolve
 from remediator.core.model import Incident, Level
-from remediator.core.reasons import Reason
+from remediator.core.reasons import Reason, sentence
 from remediator.executor import StepOutcome, outcome_events
 from tests.unit.remediator.catalogue import ACTIONS
 
@@ -27,7 +27,10 @@ DONE = StepOutcome(Kind.STEP_DONE, Reason.EFFECT_SEEN, "People are notified.")
 class _Tools:
     """All that the action may use: no cluster, no network."""
 
-    def __init__(self, incident: Incident, refusal: str | None = None) -> None:
+    def __init__(
+        self, incident: Incident, refusal: str | None = None, addresses: int | None = 1
+    ) -> None:
+        self.addresses = addresses
         self.incident = incident
         self.senses = SimpleNamespace(refusal=lambda: refusal)
 
@@ -43,6 +46,17 @@ def test_the_step_is_over_without_anything_to_wait_for() -> None:
     look = asyncio.run(Notify().observe(step, cast(Tools, _Tools(one))))
     assert (look.over, look.ok) == (True, True)
     assert look.text == "Notification queued: gpu/node1/3 needs attention: A storm in pool rack."
+
+
+def test_without_an_address_the_step_does_not_say_that_the_message_is_sent() -> None:
+    one = incident()
+    step = plan.notify(ACTIONS, one, "opened")
+    look = asyncio.run(Notify().observe(step, cast(Tools, _Tools(one, addresses=0))))
+    assert look.text == (
+        "Notification recorded, not sent (notify.webhooks is empty): gpu/node1/3 needs attention: "
+        "A storm in pool rack."
+    )
+    assert "queued" not in sentence(Reason.NOTIFIED)
 
 
 def test_a_message_says_that_another_remediator_acts() -> None:

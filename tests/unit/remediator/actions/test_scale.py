@@ -11,7 +11,7 @@ import pytest
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.actions.base import Tools
-from remediator.actions.scale import Scale
+from remediator.actions.scale import Scale, ready_text
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.model import Step
 from tests.unit.remediator.catalogue import ACTIONS
@@ -39,3 +39,15 @@ def test_a_scale_out_takes_no_replica_and_a_scale_in_adds_none(step, wanted, ove
     tools = cast(Tools, SimpleNamespace(cluster=Shown(wanted), playbook=playbook))
     scale = Step("scale", "scale", ACTIONS.named("scale").effect, SERVE, 1, "op", 60.0, replicas=3)
     assert asyncio.run(Scale().observe(scale, tools)).over is over
+
+
+@pytest.mark.parametrize(
+    ("ready", "wanted", "text"),
+    [
+        (1, 1, "serve has 1 of 1 replica ready."), (2, 3, "serve has 2 of 3 replicas ready."),
+        (2, 1, "serve has 2 ready replicas, and needs only 1."),
+        (1, 0, "serve has 1 ready replica, and needs only 0."),
+    ],
+)  # fmt: skip
+def test_more_ready_replicas_than_wanted_are_no_part_of_them(ready, wanted, text) -> None:
+    assert ready_text("serve", ready, wanted) == text

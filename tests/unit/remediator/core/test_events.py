@@ -30,7 +30,7 @@ def test_a_received_alert_says_whether_it_fires(firing: bool, reason: Reason, te
 
 def test_an_alert_without_a_name_is_called_so() -> None:
     event = events.alert_received(replace(ALERT, labels={}), None, NOW, "webhook")
-    assert event.text == "An alert without a name is firing."
+    assert event.text == "(alert without a name) is firing."
 
 
 @pytest.mark.parametrize(("given", "said"), [("Why.", "Why."), ("", sentence(Reason.STORM))])

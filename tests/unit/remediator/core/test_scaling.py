@@ -107,7 +107,7 @@ def test_at_the_minimum_no_scale_out_ends_and_at_the_maximum_no_scale_in(inciden
     assert most == Wait(NOW + 2)
     at_limit = decide(case(one, playbook=_scale(-1), **_load(1, 0.0)))
     assert as_tuple_with_reason(at_limit) == ("act", "notify:limit")
-    assert "1 replicas, the minimum" in at_limit.text
+    assert "1 replica, the minimum" in at_limit.text
 
 
 def test_a_scaling_that_fails_is_a_persons_and_three_steps_are_the_most(

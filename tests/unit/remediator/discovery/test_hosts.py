@@ -116,7 +116,7 @@ def test_prometheus_is_told_cluster_and_node_and_meta_labels_that_shadow_no_seri
             "hosts: [{node: a, labels: {" + ", ".join(f"l{n}: x" for n in range(17)) + "}}]",
             "at $.hosts[0].labels: expected at most 16 labels",
         ),
-        ("hosts: [", "Correct the YAML"),
+        ("hosts: [", "the file ends inside a value"),
         ("hosts: [a]\nhosts: [b]", "duplicate key 'hosts'"),
         ("hosts: [&a b, *a]", "aliases are not supported"),
     ],
