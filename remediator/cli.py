@@ -201,7 +201,7 @@ def plan(config: Path, payload: Path) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Output file, written atomically. [default: stdout]",
+    help="Output file; a regular file is replaced atomically. [default: stdout]",
 )
 def targets(hosts: Path, cluster: str, out: Path | None) -> None:
     """Convert a target list to a file for file_sd_configs.
@@ -213,7 +213,7 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
       fleetmedic remediator targets hosts.yml
       fleetmedic remediator targets hosts.yml --cluster prod --out /etc/prometheus/targets.json
     """
-    from fleetmedic.kernel.files import write_atomic
+    from fleetmedic.kernel.files import write_output
     from remediator.discovery.hosts import document, read_hosts
 
     found = read_hosts(hosts, cluster)
@@ -221,7 +221,7 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
         click.echo(document(found), nl=False)
         return
     try:
-        write_atomic(out, document(found))
+        write_output(out, document(found))
     except OSError as error:
         raise UserError(
             f"{out}: cannot be written: {error.strerror}; specify another file with --out."

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
@@ -41,6 +42,7 @@ from remediator.order_endpoints import OrderEndpoints
 from remediator.payload import body_of, read_webhook
 from remediator.query_endpoints import QueryEndpoints, capabilities_of
 from remediator.reconciler import Reconciler
+from remediator.request_form import RequestForm
 from remediator.security_headers import SecurityHeaders
 
 log = structlog.get_logger("remediator")
@@ -117,6 +119,7 @@ def make_app(context: ServerContext) -> SecurityHeaders:
     app = Starlette(
         routes=[GuardedRoute(one, edge.guarded(one)) for one in endpoints],
         exception_handlers={HTTPException: edge.unrouted},
+        middleware=[Middleware(RequestForm)],
     )
     app.router.redirect_slashes = False  # the redirect would repeat the Host header of the request
     return SecurityHeaders(app)

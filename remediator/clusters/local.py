@@ -80,7 +80,10 @@ class LocalClusterAdapter(Cluster):
     def __init__(self, name: str, settings: LocalSettings) -> None:
         self.name = name
         self._folder = Path(settings.cluster_dir)
-        self._burn_in = parse_duration(settings.burn_in)
+        try:
+            self._burn_in = parse_duration(settings.burn_in)
+        except UserError as error:
+            raise UserError(f"cluster.local: at $.burn_in: {error}") from None
         given = Path(settings.hardware_dir) if settings.hardware_dir else None
         self._hardware = Hardware(given) if given is not None and given.is_dir() else None
         self.capabilities = implemented(LocalClusterAdapter) - (

@@ -28,7 +28,7 @@ FOLDERS = (
 )
 TEXT = {".py", ".md", ".yml", ".yaml", ".toml", ".json", ".sh", ".tmpl", ".html", ".txt", ".c", ""}
 MAX_LINES = 400
-MAX_KERNEL_LINES = 680
+MAX_KERNEL_LINES = 740
 # A module of such a name has no room of its own: what is in it belongs somewhere.
 HOMELESS = re.compile(r"_?(utils?|helpers?|common|managers?|misc|tools|lib)")
 # The one place where a library may be imported; everything else goes through that file.

@@ -118,6 +118,11 @@ def test_targets_are_printed_or_written_as_prometheus_reads_them(tmp_path) -> No
     assert json.loads(said) == [{"targets": ["a:9410"], "labels": {"cluster": "prod", "node": "a"}}]
     result = _run("targets", hosts, "--cluster", "prod", "--out", out)
     assert (result.output, out.read_text()) == (f"{out}: 1 scrape target.\n", said)
+    link = tmp_path / "link.json"
+    link.symlink_to(out)
+    out.write_text("")
+    _run("targets", hosts, "--cluster", "prod", "--out", link)
+    assert (link.is_symlink(), out.read_text()) == (True, said)
     hosts.write_text("hosts: [a, a]")
     assert isinstance(_run("targets", hosts, "--out", out).exception, UserError)
     assert out.read_text() == said

@@ -72,7 +72,9 @@ def place() -> Iterator[Place]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             token = self.headers.get("Authorization", "")
             found.asked.append((self.command, self.path, token, body))
-            status, answer = found.answers.get(self.path.split("?")[0], (404, b"{}"))
+            status, answer = found.answers.get(
+                self.path, found.answers.get(self.path.split("?")[0], (404, b"{}"))
+            )
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", "/elsewhere")
@@ -291,6 +293,25 @@ def test_why_of_a_target_never_named_is_said_in_words(
     assert run(why, "job/train-x").output == "job/train-x is unknown:  the cluster has none.\n"
     place.put("/api/v1/why", none)
     assert run(why, "node9").output == "No decision about node/node9: no alert named it.\n"
+
+
+def test_why_of_the_bare_name_of_a_job_points_to_the_job(
+    run: Callable[..., Result], place: Place
+) -> None:
+    none: dict[str, Any] = {"target": "node/train1", "incidents": [], "decisions": []}
+    place.put("/api/v1/why", none)
+    assert run(why, "train1").output == "No decision about node/train1: no alert named it.\n"
+    place.put("/api/v1/why?target=job%2Ftrain1", none | {"decisions": DECISIONS})
+    said = run(why, "train1").output
+    assert said.startswith(
+        "node/train1: no decision about a node of this name; see `fleetmedic why job/train1"
+    )
+
+
+def test_a_target_after_incidents_shows_its_incident(run: Callable[..., Result]) -> None:
+    assert run(incidents, "node2/3").output == run(incidents, "show", "node2/3").output
+    assert "inc-0123456789: gpu/node2/3" in run(incidents, "node2/3").output
+    assert "No such command 'node2'" in run(incidents, "node2").output
 
 
 def test_why_of_a_node_points_to_its_gpus_where_they_were_the_patients(

@@ -115,7 +115,7 @@ def test_why_of_a_job_tells_the_incident_that_moved_it(served) -> None:
         (b"[" * 100_000, "$"),
         (json.dumps(_body(_alert(status="odd"))).encode(), "$.alerts[0].status"),
         (json.dumps(_body(_alert(labels=[]))).encode(), "$.alerts[0].labels"),
-        (json.dumps(_body(_alert(labels={"a": 1}))).encode(), "$.alerts[0].labels[...]"),
+        (json.dumps(_body(_alert(labels={"a": 1}))).encode(), "$.alerts[0].labels.a"),
         (json.dumps(_body(_alert(), _alert(startsAt="yesterday"))).encode(), "$.alerts[1].startsAt"),
         (json.dumps(_body(_alert(startsAt=5))).encode(), "$.alerts[0].startsAt"),
         (json.dumps(_body(_alert(startsAt="0001-01-01T00:00:00Z"))).encode(), "$.alerts[0].startsAt"),

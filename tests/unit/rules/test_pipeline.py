@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,11 @@ from rules.detectors.base import (
     Refusal,
 )
 from rules.detectors.registry import DETECTORS
-from rules.history import Prometheus
+from rules.history import Prometheus, PrometheusError
 from rules.links import Links
 from rules.pipeline import DetectorPipeline, described, render
 from rules.rule_model import Rule, RuleGroup
+from rules.series import Series
 from rules.settings import RulesSettings, read_settings, require_folders
 from rules.timing import Timing
 
@@ -117,6 +120,88 @@ def test_one_detectors_failure_does_not_stop_the_next(tmp_path: Path, error: Exc
     assert (waiting.broken, refusing.broken) == (False, False)
     assert (waiting.ok, waiting.text) == (True, "too little history")
     assert (refusing.ok, refusing.text) == (False, "mixed jobs")
+
+
+class Malformed:
+    """A detector of which one part is malformed: `queries`, `model`, `group` or `report`."""
+
+    finds = "nothing"
+    alert = Declaration("SomeAlert", "info", "gpu", "driver", "detector")
+    budget_per_day = 1.0
+
+    def __init__(self, wrong: str) -> None:
+        self.name = "malformed"
+        self._wrong = wrong
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        if self._wrong == "queries":
+            raise RuntimeError("no queries")
+        return (None,) if self._wrong == "query" else ()  # type: ignore[return-value]
+
+    def fit(self, history: History, training: FitParameters) -> Model | Refusal:
+        facts = {"model": None, "report": replace(FACTS, expected_per_day=1, series=b"x")}  # type: ignore[arg-type]
+        return Fitted(facts.get(self._wrong, FACTS))  # type: ignore[arg-type]
+
+    def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
+        return None if self._wrong == "group" else GROUP  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    facts: ModelFacts
+
+
+@pytest.mark.parametrize("wrong", ["queries", "query", "model", "group"])
+def test_a_malformed_part_of_one_detector_does_not_stop_the_next(
+    tmp_path: Path, wrong: str
+) -> None:
+    detectors: tuple[Detector, ...] = (
+        Malformed(wrong),
+        Stubborn("waiting", Refusal("too little history")),
+    )
+    found = read_settings(settings(tmp_path))
+    broken, waiting = DetectorPipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
+    assert (broken.detector, broken.ok, broken.broken) == ("malformed", False, True)
+    assert (waiting.ok, waiting.text) == (True, "too little history")
+
+
+def test_a_query_that_prometheus_refuses_does_not_stop_the_next_detector(tmp_path: Path) -> None:
+    class Refusing(Prometheus):
+        def read(
+            self, queries: Iterable[Query], end: float, window: float, step: float
+        ) -> dict[str, Series]:
+            if any(query.name == "bad" for query in queries):
+                raise PrometheusError("parse error.")
+            return {}
+
+    bad = Stubborn("bad", Refusal("unused"))
+    bad.queries = (Query("bad", "up{"),)
+    detectors: tuple[Detector, ...] = (bad, Stubborn("waiting", Refusal("too little history")))
+    found = read_settings(settings(tmp_path))
+    refused, waiting = DetectorPipeline(found, detectors, Refusing(NOBODY)).run(1000.0)
+    assert (refused.ok, refused.text) == (False, "parse error.")
+    assert (waiting.ok, waiting.text) == (True, "too little history")
+
+
+@pytest.mark.parametrize("wrong", ["report", "publish"])
+def test_a_failure_after_the_compilation_does_not_stop_the_next_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    def publish(*_: object) -> bool:
+        if wrong == "publish":
+            raise UserError("the rule file cannot be parsed")
+        return True
+
+    monkeypatch.setattr("rules.pipeline.publish", publish)
+    detectors: tuple[Detector, ...] = (
+        Malformed(wrong),
+        Stubborn("waiting", Refusal("too little history")),
+    )
+    found = read_settings(settings(tmp_path))
+    first, waiting = DetectorPipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
+    assert first.ok is (wrong == "report"), "the rules are loaded, only their report is missing"
+    assert (waiting.ok, waiting.text) == (True, "too little history")
 
 
 class Spending(Stubborn):
