@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.stack.lifecycle import MARK, Stack, StackOptions, require_ours
+from fleetmedic.stack.lifecycle import MARK, Stack, StackOptions, require_ours, simulated_hardware
 
 
 def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -26,3 +26,9 @@ def test_a_new_an_empty_and_a_marked_folder_are_ours(tmp_path: Path) -> None:
     (tmp_path / "exporter").mkdir()
     (tmp_path / MARK).touch()
     require_ours(tmp_path)
+
+
+def test_the_simulated_fleet_is_described_in_the_right_number() -> None:
+    assert simulated_hardware(1, 1) == "the hardware of 1 node with 1 GPU"
+    assert simulated_hardware(1, 2) == "the hardware of 1 node with 2 GPUs"
+    assert simulated_hardware(2, 1) == "the hardware of 2 nodes with 1 GPU each"
