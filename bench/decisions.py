@@ -164,7 +164,6 @@ def burst(url: str, remediator: Remediator, given: argparse.Namespace) -> None:
         f"CPU: {spent:.1f} s for {count:.0f} decisions = {1000 * spent / max(1, count):.2f} ms a decision"
     )
     print(f"fresh alert decided meanwhile: at most {1000 * max(waits):.0f} ms of {len(waits)}")
-    print(f"memory: {remediator.memory():.0f} MB")
 
 
 def seconds_to_decide(remediator: Remediator, one: dict[str, str]) -> float:
@@ -180,13 +179,19 @@ def seconds_to_decide(remediator: Remediator, one: dict[str, str]) -> float:
 
 
 def rest(url: str, remediator: Remediator, given: argparse.Namespace) -> None:
-    """Print the CPU share while all incidents are on hold."""
-    time.sleep(5)
+    """Print the CPU share while all incidents are on hold and nothing is written any more."""
+    until, events = time.monotonic() + given.patience, -1.0
+    while time.monotonic() < until:
+        time.sleep(10)
+        before, events = events, remediator.metric("remediator_journal_events_total")
+        if events - before <= 20:
+            break
     cpu, made, began = remediator.cpu(), remediator.metric(EVALUATIONS), time.monotonic()
     time.sleep(given.rest)
     took = time.monotonic() - began
     share_ = (remediator.cpu() - cpu) / took
     rate = (remediator.metric(EVALUATIONS) - made) / took
+    print(f"memory: {remediator.memory():.0f} MB, journal: {events:.0f} events")
     print(f"at rest: {100 * share_:.1f} % of a core, {rate:.0f} decisions a second")
 
 

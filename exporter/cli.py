@@ -17,6 +17,7 @@ from fleetmedic import __version__
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
+from fleetmedic.terminal.numbers import IntegerRange
 
 F = TypeVar("F")
 DEFAULT_ADDRESS = "127.0.0.1:9410"
@@ -67,7 +68,10 @@ def _option_parameters(flag: Flag) -> dict[str, Any]:
 
 
 def _between(flag: str, text: str, low: int, high: int) -> float:
-    seconds = parse_duration(text)
+    try:
+        seconds = parse_duration(text)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from None
     if not low <= seconds <= high:
         raise UserError(f"{flag}={text} is out of range: expected {low}s to {high}s.")
     return seconds
@@ -121,7 +125,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
 @click.option(
     "--web.max-requests",
     "max_requests",
-    type=click.IntRange(1, 10_000),
+    type=IntegerRange(1, 10_000),
     default=MAX_REQUESTS,
     show_default=True,
     help="Maximum number of concurrent connections. Further connections get status 503.",
@@ -202,7 +206,7 @@ def _web(given: dict[str, Any]) -> WebSettings:
 @click.option(
     "--gpu.expected",
     "expected",
-    type=click.IntRange(0, 1024),
+    type=IntegerRange(0, 1024),
     help="Expected number of GPUs on this node.  [default: the number of distinct GPUs seen so far]",
 )
 @click.option(

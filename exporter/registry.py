@@ -28,6 +28,7 @@ from exporter.xids.kmsg import KmsgReader
 from exporter.xids.xid_catalogue import Codes
 from exporter.xids.xid_ledger import XidLedger
 from fleetmedic.kernel.durations import parse_duration
+from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.registry import Registry
 from fleetmedic.progress.process import INITIAL_NAMESPACE, pid_namespace
 
@@ -98,7 +99,10 @@ def kernel_log(parts: CollectorContext) -> KernelLog:
     if "kernel_log" not in parts.shared:
         codes = Codes.of_site(parts.flags.get("collector.xid.overrides"))
         ledger = XidLedger(parts.state_dir / "xid.json", codes)
-        lookback = parse_duration(parts.flags.get("collector.xid.lookback") or "1h")
+        try:
+            lookback = parse_duration(parts.flags.get("collector.xid.lookback") or "1h")
+        except UserError as error:
+            raise UserError(f"--collector.xid.lookback: {error}") from None
         parts.shared["kernel_log"] = KernelLog(
             parts.gpu_states, KmsgReader(parts.kmsg), parts.boot, ledger, parts.log, lookback
         )

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from fleetmedic import __version__
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.terminal.disk_errors import explain
-from fleetmedic.terminal.mistyped import advice
+from fleetmedic.terminal.mistyped import advice, without_guess
 from fleetmedic.terminal.ownership import require_sole_owner
 
 # name -> (module:attribute, extra that installs its libraries, one line of help)
@@ -69,6 +69,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "remediator.console.orders:retry",
         "remediator",
         "Restart the playbook of an escalated incident.",
+    ),
+    "approve": (
+        "remediator.console.orders:approve",
+        "remediator",
+        "Approve the return to service of a GPU or node that no load test verified.",
+    ),
+    "reject": (
+        "remediator.console.orders:reject",
+        "remediator",
+        "Reject the return to service of a GPU or node that no load test verified.",
     ),
     "config": (
         "fleetmedic.stack.config_snippets:config",
@@ -161,7 +171,8 @@ def cli() -> None:
 
     \b
     Environment variables:
-      FLEETMEDIC_HOME         directory for all state  [default: ~/.local/state/fleetmedic]
+      FLEETMEDIC_HOME         directory for all state  [default: $XDG_STATE_HOME/fleetmedic if XDG_STATE_HOME is set,
+                              otherwise ~/.local/state/fleetmedic]
       FLEETMEDIC_STATE_DIR    state directory of one stack  [default: $FLEETMEDIC_HOME/stack]
       FLEETMEDIC_DEBUG=1      print a traceback for unexpected errors
     """
@@ -193,6 +204,8 @@ def main() -> None:
         click.echo("fleetmedic: stopped.", err=True)
         sys.exit(130)
     except click.ClickException as error:
+        if isinstance(error, click.UsageError):
+            without_guess(error)
         error.show()
         if isinstance(error, click.UsageError) and (more := advice(error, sys.argv[1:])):
             click.echo(more, err=True)

@@ -10,21 +10,41 @@ from __future__ import annotations
 import base64
 import hmac
 import ipaddress
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fleetmedic.http.hosts import host_name, is_own_host, own_names
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Answer = Callable[[Request], Awaitable[Response]]
-# A request with one of these headers was passed on by a proxy: its sender is not the peer.
-FORWARDED = frozenset({"forwarded", "via", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
+# A request with one of these headers was passed on by a proxy: its sender is not the peer. The same
+# is true of each header whose name begins with `x-forwarded`.
+FORWARDED = frozenset(
+    {
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-client-ip",
+        "client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "cf-connecting-ipv6",
+        "fastly-client-ip",
+        "x-cluster-client-ip",
+        "x-envoy-external-address",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-appengine-user-ip",
+        "x-azure-clientip",
+        "x-proxyuser-ip",
+    }
+)
 
 
 class Audience(StrEnum):
@@ -87,7 +107,7 @@ class Admission:
     def __init__(self, access: Access, failed: Callable[[], None]) -> None:
         self._access = access
         self._failed = failed
-        self._hosts = own_names() | {_name(one) for one in access.hosts}
+        self._hosts = own_names() | {name for one in access.hosts if (name := host_name(one))}
 
     def require(self, request: Request, audience: Audience) -> None:
         """Check that the client may call a route for this audience. Raises RefusedError otherwise.
@@ -105,7 +125,7 @@ class Admission:
         reads = audience is not Audience.OPERATOR
         if reads and kind == "basic" and self._is_viewer(given):
             return
-        if not self._is_own_name(request.headers.get("host", "")):
+        if not is_own_host(request.headers.get("host", ""), self._hosts):
             self._failed()
             raise RefusedError(
                 403,
@@ -129,10 +149,6 @@ class Admission:
             return False
         return hmac.compare_digest(password, self._access.viewers.encode())
 
-    def _is_own_name(self, host: str) -> bool:
-        name = _name(host)
-        return name in self._hosts or _address(name) is not None
-
     def _is_local(self, request: Request) -> bool:
         """Return whether the original client is on this machine, behind trusted proxies too.
 
@@ -149,9 +165,10 @@ class Admission:
         the request.
         """
         peer = _address(request.client.host if request.client else "")
-        passed = ",".join(request.headers.getlist("x-forwarded-for"))
-        if not passed:
-            return [] if FORWARDED & set(request.headers.keys()) else [peer]
+        fields = request.headers.getlist("x-forwarded-for")
+        if not fields:
+            return [] if _is_forwarded(request) else [peer]
+        passed = ",".join(fields)
         if not self._is_proxy(peer):
             return []
         senders = [peer]
@@ -165,23 +182,9 @@ class Admission:
         return address is not None and any(address in one for one in self._access.proxies)
 
 
-def own_names() -> frozenset[str]:
-    """Return the names of this machine that an outside DNS server cannot define."""
-    return frozenset({"localhost", _name(socket.gethostname()), _full_name()} - {""})
-
-
-@cache
-def _full_name() -> str:
-    return _name(socket.getfqdn())
-
-
-def _name(host: str) -> str:
-    """Return the host of a Host header in lower case, without port, brackets and final dot."""
-    text = host.strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    name, _, port = text.rpartition(":")
-    return (name if name and port.isdigit() and ":" not in name else text).removesuffix(".")
+def _is_forwarded(request: Request) -> bool:
+    """Return whether a proxy passed the request on, and the request says so."""
+    return any(name in FORWARDED or name.startswith("x-forwarded") for name in request.headers)
 
 
 def _address(text: str) -> Address | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from fleetmedic.alerting import instruments
+from fleetmedic.alerting.instruments import Instrument
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.labels import Target
 from remediator.alert_states import AlertStates
 from remediator.core.evidence import (
@@ -16,7 +19,6 @@ from remediator.core.evidence import (
     tested_sick,
     unknown,
 )
-from remediator.core.instruments import EVENTS
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, Episode, Incident
 from remediator.core.routing import last_repaired_at
@@ -116,14 +118,14 @@ async def gather_evidence(
     repaired = max(incident.repaired_at or 0.0, last_repaired_at(incident.target, journal_state))
     confirm = confirm or repaired > 0
     records = [(one, journal_state.episodes.get(one.key)) for one in incident.alerts]
-    if confirm and any(one.alertname in EVENTS for one, _ in records):
+    if confirm and any(one.report.is_event for one, _ in records):
         repaired = max(repaired, await sensors.boot_time(incident.target) or 0.0)
     by_alert: list[AlertEvidence] = []
     for episode, record in records:
         if record is None or not concerns(record.alert):
             continue
         evidence = alerts.evidence(record.alert, record.received)
-        event = episode.alertname in EVENTS
+        event = episode.report.is_event
         if confirm and _to_confirm(evidence, event):
             # An active alert must be firing in Prometheus now; an alert that is over must have fired since its start.
             past = event and evidence.standing is AlertStatus.OVER
@@ -148,14 +150,16 @@ async def event_time(alert: Alert, target: Target, sensors: Sensors) -> float | 
     choose it.
     """
     known = None
-    if target.gpu is not None and alert.name.startswith("GpuXid"):
+    in_kernel_log = alert.labels.get(instruments.LABEL) == Instrument.KERNEL_LOG
+    if target.gpu is not None and in_kernel_log:
+        # A line of the kernel log about a GPU is an XID.
         # Only the alert's own code: a later application XID is not the time of an earlier hardware XID.
         known = await sensors.last_xid(target, alert.labels.get("xid", ""))
-    elif target.gpu is not None and alert.name == "GpuEccUncorrectable":
+    elif target.gpu is not None and alert.report is AlertReport.MEMORY_ERROR:
         # If the exporter was down, Prometheus missed the increase, but not the alert that it caused.
         rose, began = await sensors.last_uncorrectable(target), await sensors.active_since(alert)
         return max((at for at in (rose, began) if at is not None), default=None)
-    if known is None and alert.name in EVENTS:
+    if known is None and alert.report.is_event:
         return await sensors.active_since(alert)
     return known
 

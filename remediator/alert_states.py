@@ -195,8 +195,11 @@ class AlertStates:
         assert answer is not None  # noqa: S101 - called with a response only
         if len(self._seen) > MOST_SEEN:
             self._seen.clear()
-        alerts = [one.alert for one in answer.listed.values()]
-        self._seen |= {_identity(one) for one in alerts} | {_episode(one) for one in alerts}
+        before = self._asked.response.listed if self._asked.response and self._seen else {}
+        for fingerprint, one in answer.listed.items():
+            known = before.get(fingerprint)
+            if known is None or not _same_episode(known.alert, one.alert):
+                self._seen |= {_identity(one.alert), _episode(one.alert)}
         # Our own clock is used if a start time lies in the future.
         begun = (one.alert.starts_at for one in asked.watchdogs)
         for started in (answer.started, *begun):
@@ -265,6 +268,8 @@ class AlertStates:
     def _of_listed(self, listed: ListedAlert) -> Evidence:
         if not listed.active:
             return self._withheld(listed)
+        if self._silences.empty:
+            return ACTIVE
         return self._silences.evidence(_identity(listed.alert), only_lost=True) or ACTIVE
 
     def _withheld(self, listed: ListedAlert) -> Evidence:
@@ -294,5 +299,10 @@ def _episode(alert: Alert) -> tuple[str, ...]:
     return (*_identity(alert), alert.key)
 
 
+def _same_episode(one: Alert, other: Alert) -> bool:
+    return one.key == other.key and one.labels == other.labels
+
+
 def _same(one: Alert, other: Alert) -> bool:
-    return _identity(one) == _identity(other)
+    same_labels = one.fingerprint == other.fingerprint and one.labels == other.labels
+    return same_labels or _identity(one) == _identity(other)

@@ -37,7 +37,10 @@ from remediator.engine_context import EngineContext
 from remediator.executor import Executor
 from remediator.http import Notifier, without_credentials
 from remediator.installation import ClusterLock, read_identity
-from remediator.journal import Journal, JournalDown, replay
+from remediator.journal import Journal, JournalDown
+from remediator.journal_keeper import JournalKeeper
+from remediator.journal_reader import JournalReader
+from remediator.journal_retention import covering
 from remediator.metrics import RemediatorMetrics
 from remediator.outbox import Outbox
 from remediator.playbook_library import load_library
@@ -49,6 +52,7 @@ from remediator.senses import FactSources as Facts
 from remediator.senses import Senses
 from remediator.sensors import Sensors
 from remediator.settings import RemediatorSettings
+from remediator.snapshots import load
 from remediator.webhook import ServerContext, make_app
 
 log = structlog.get_logger("remediator")
@@ -67,6 +71,7 @@ class RunningRemediator:
     dashboards: DashboardRoutes
     discovery: Discovery | None
     journal: Journal
+    reader: JournalReader
     refusal: Callable[[], str | None]
 
     async def unready(self) -> str | None:
@@ -106,15 +111,18 @@ async def running(
     `take_over` is the reason to take the cluster's lock from another installation; empty: do not take it.
     """
     given = notifications(settings)  # an error must not leave a journal behind
-    journal_state = JournalState()
+    journal_state = JournalState(covering(settings.retention, playbooks, settings.factor))
     clock = WallClock()
     metrics = RemediatorMetrics(journal_state, clock.now)
     messages: list[Callable[[], None]] = []
+    keepers: list[JournalKeeper] = []
 
     def durable(event: Event) -> None:
         journal_state.apply(event)
         metrics.count_event(event, journal_state.incidents.get(event.incident or ""))
         _log_event(event)
+        for keeper in keepers:
+            keeper.count_event()
         if event.kind is Kind.NOTIFIED:
             for wake in messages:
                 wake()
@@ -123,8 +131,10 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
         # Read only after the lock is held, because another process may have written until then.
-        for event in await asyncio.to_thread(lambda: list(replay(data_dir))):
-            journal_state.apply(event)
+        reader = JournalReader(data_dir)
+        replayed = await asyncio.to_thread(load, journal_state, reader)
+        keeper = JournalKeeper(journal_state, journal, lambda: clock.seconds_left() <= 0, replayed)
+        keepers.append(keeper)
         prometheus = alertmanager = dashboard_client = None
         if settings.prometheus_url:
             prometheus = await stack.enter_async_context(PrometheusClient(settings.prometheus_url))
@@ -220,6 +230,7 @@ async def running(
         tasks = [
             asyncio.create_task(reconciler.run(), name="reconciler"),
             asyncio.create_task(outbox.run(), name="outbox"),
+            asyncio.create_task(keeper.run(), name="journal keeper"),
         ]
         if lock is not None:
             held = lock
@@ -240,6 +251,7 @@ async def running(
                 dashboards,
                 discovery,
                 journal,
+                reader,
                 refusal,
             )
         finally:
@@ -247,6 +259,7 @@ async def running(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await engine.close()
+            await keeper.finish()
 
 
 def notifications(settings: RemediatorSettings) -> Notifications:
@@ -296,7 +309,7 @@ async def serve(
                     settings.allowed_hosts,
                     settings.trusted_proxies,
                 ),
-                data_dir,
+                parts.reader,
                 parts.unready,
                 parts.dashboards,
                 parts.discovery,

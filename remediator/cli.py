@@ -1,4 +1,4 @@
-"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal."""
+"""Define the commands of `fleetmedic remediator`: serve, check, plan, targets, journal, backup, restore."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fleetmedic.kernel.logs import configure_logs
 from fleetmedic.terminal.output import clean, legible
 from fleetmedic.terminal.times import instant
 from fleetmedic.wording.counts import counted
+from remediator import journal_commands
 
 LISTEN = "127.0.0.1:9095"
 _config = click.option(
@@ -43,7 +44,12 @@ def remediator() -> None:
       fleetmedic remediator serve --config remediator.yml --data-dir data
       fleetmedic remediator check --config remediator.yml
       fleetmedic remediator journal --data-dir data --json
+      fleetmedic remediator backup --data-dir data /backups
     """
+
+
+remediator.add_command(journal_commands.backup)
+remediator.add_command(journal_commands.restore)
 
 
 @remediator.command()
@@ -151,13 +157,15 @@ def plan(config: Path, payload: Path) -> None:
     """Print the actions that the playbooks plan for an alert.
 
     PAYLOAD is a file with an Alertmanager webhook payload. The command changes nothing. It does not
-    evaluate the safety checks (guards), and does not contact the cluster. To include the guards and
+    evaluate the safety checks (guards), and does not contact the cluster. It says which actions are left
+    out because the configured cluster does not support them. To include the guards and
     the state of the cluster, run the remediator at level observe and use `fleetmedic why`.
 
     \b
     Example:
       fleetmedic remediator plan --config remediator.yml alert.json
     """
+    from remediator.clusters.registry import open_cluster
     from remediator.explain import explain
     from remediator.payload import MAX_BODY, read_webhook
     from remediator.playbook_library import load_library
@@ -173,8 +181,12 @@ def plan(config: Path, payload: Path) -> None:
     except UserError as error:
         raise UserError(f"{payload}: {error}") from None
     playbooks = load_library(settings.playbook_dirs, settings.factor)
+    there = open_cluster(
+        settings.adapter, settings.cluster, settings.adapter_settings, settings.where
+    )
+    able = frozenset(map(str, there.capabilities))
     for alert in alerts:
-        for sentence in explain(alert, playbooks, settings.level, settings.cluster):
+        for sentence in explain(alert, playbooks, settings.level, settings.cluster, able):
             click.echo(clean(sentence))
 
 
@@ -189,7 +201,7 @@ def plan(config: Path, payload: Path) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Output file, written atomically. [default: stdout]",
+    help="Output file; a regular file is replaced atomically. [default: stdout]",
 )
 def targets(hosts: Path, cluster: str, out: Path | None) -> None:
     """Convert a target list to a file for file_sd_configs.
@@ -201,7 +213,7 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
       fleetmedic remediator targets hosts.yml
       fleetmedic remediator targets hosts.yml --cluster prod --out /etc/prometheus/targets.json
     """
-    from fleetmedic.kernel.files import write_atomic
+    from fleetmedic.kernel.files import write_output
     from remediator.discovery.hosts import document, read_hosts
 
     found = read_hosts(hosts, cluster)
@@ -209,7 +221,7 @@ def targets(hosts: Path, cluster: str, out: Path | None) -> None:
         click.echo(document(found), nl=False)
         return
     try:
-        write_atomic(out, document(found))
+        write_output(out, document(found))
     except OSError as error:
         raise UserError(
             f"{out}: cannot be written: {error.strerror}; specify another file with --out."
@@ -233,16 +245,17 @@ def journal(data_dir: Path, as_json: bool, follow: bool) -> None:
       fleetmedic remediator journal --data-dir data
       fleetmedic remediator journal --data-dir data --json --follow
     """
-    from remediator.journal import read_events
+    from remediator.journal_reader import JournalReader
 
-    if not (data_dir / "journal.db").exists() and not follow:
+    reader = JournalReader(data_dir)
+    if not reader.path.exists() and not follow:
         raise UserError(f"{data_dir}: no journal.db in this directory; check --data-dir.")
     after = 0
     while True:
-        for item in read_events(data_dir, after=after, limit=10_000):
+        for item in reader.lines(after=after, limit=10_000):
             after = item["seq"]
             click.echo(json.dumps(item, ensure_ascii=True) if as_json else _line(item))
-        if len(read_events(data_dir, after=after, limit=1)):
+        if len(reader.lines(after=after, limit=1)):
             continue
         if not follow:
             return

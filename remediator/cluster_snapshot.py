@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 from fleetmedic.kernel.clock import monotonic
@@ -18,19 +19,35 @@ BUSY_SHARE = 0.05
 OLDEST = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class _IndexedNode:
+    """A node, with the UUIDs of its GPUs in lower case and the targets that the remediator quarantined."""
+
+    node: NodeFacts
+    uuids: tuple[str, ...]
+    ours: tuple[Target, ...]
+
+
 class ClusterSnapshot:
     """The nodes of the cluster at one moment.
 
-    `taken` is when the query began (monotonic seconds). Indexes are computed at their first use.
+    The index of a node that is the same object in `before` is used again, because most nodes do not
+    change between two snapshots.
     """
 
-    def __init__(self, nodes: Iterable[NodeFacts] = (), taken: float = 0.0) -> None:
+    def __init__(
+        self, nodes: Iterable[NodeFacts] = (), before: ClusterSnapshot | None = None
+    ) -> None:
         self.nodes = tuple(nodes)
-        self.taken = taken
+        known = before._indexed if before else {}
+        self._indexed: dict[str, _IndexedNode] = {
+            node.name: _index(node, known.get(node.name)) for node in self.nodes
+        }
 
     def node(self, name: str) -> NodeFacts | None:
         """Return the node of that name, or None."""
-        return self._by_name.get(name)
+        found = self._indexed.get(name)
+        return found.node if found else None
 
     def home(self, uuid: str) -> str | None:
         """Return the name of the node with this GPU; None if no node has it. Case does not matter."""
@@ -52,26 +69,11 @@ class ClusterSnapshot:
     @cached_property
     def ours(self) -> frozenset[Target]:
         """All GPUs and nodes that the remediator quarantined, according to the cluster."""
-        found = {
-            Target(TargetKind.NODE, node.name)
-            for node in self.nodes
-            if node.quarantine and node.quarantine.owner == OWNER
-        }
-        found |= {
-            Target(TargetKind.GPU, node.name, gpu.index)
-            for node in self.nodes
-            for gpu in node.gpus
-            if gpu.quarantine and gpu.quarantine.owner == OWNER
-        }
-        return frozenset(found)
-
-    @cached_property
-    def _by_name(self) -> Mapping[str, NodeFacts]:
-        return {node.name: node for node in self.nodes}
+        return frozenset(target for one in self._indexed.values() for target in one.ours)
 
     @cached_property
     def _homes(self) -> Mapping[str, str]:
-        return {gpu.uuid.lower(): node.name for node in self.nodes for gpu in node.gpus if gpu.uuid}
+        return {uuid: name for name, one in self._indexed.items() for uuid in one.uuids}
 
     @cached_property
     def _sizes(self) -> Mapping[str, PoolSize]:
@@ -85,6 +87,20 @@ class ClusterSnapshot:
         return {pool: sum(size.gpus.values()) for pool, size in self._sizes.items()}
 
 
+def _index(node: NodeFacts, known: _IndexedNode | None) -> _IndexedNode:
+    if known is not None and known.node is node:
+        return known
+    gpus = [
+        Target(TargetKind.GPU, node.name, gpu.index)
+        for gpu in node.gpus
+        if gpu.quarantine and gpu.quarantine.owner == OWNER
+    ]
+    whole = node.quarantine is not None and node.quarantine.owner == OWNER
+    ours = [Target(TargetKind.NODE, node.name), *gpus] if whole else gpus
+    uuids = tuple(gpu.uuid.lower() for gpu in node.gpus if gpu.uuid)
+    return _IndexedNode(node, uuids, tuple(ours))
+
+
 class ClusterView:
     """Queries the cluster, and shares each result among all decisions of the same moment.
 
@@ -96,6 +112,7 @@ class ClusterView:
         self._monotonic = monotonic
         self._asking = asyncio.Lock()
         self._found: ClusterSnapshot | ClusterError | None = None
+        self._last: ClusterSnapshot | None = None
         self._taken = -1e9
         self._took = 0.0
         self._operations = 0
@@ -132,7 +149,10 @@ class ClusterView:
     async def _query(self) -> None:
         self._counted, self._taken, self._found = self._operations, self._monotonic(), None
         try:
-            self._found = ClusterSnapshot(await self._cluster.list_nodes(), self._taken)
+            nodes = await self._cluster.list_nodes()
+            if self._last is None or nodes is not self._last.nodes:
+                self._last = ClusterSnapshot(nodes, self._last)
+            self._found = self._last
         except ClusterError as error:
             self._found = error
         self._took = self._monotonic() - self._taken

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from remediator.security_headers import HEADERS
+
 
 class _Missing(Enum):
     """The part of a request (head or body) for which the server still waits."""
@@ -53,6 +55,32 @@ class TimedConnection(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._expect(self._missing_now())
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer an invalid request, unless the route has begun its response, and close the connection.
+
+        The route may still be working on the head of a request whose body is invalid. Its response is
+        discarded, as for a client that disconnected.
+        """
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        fields = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **HEADERS}
+        text = f"{msg}\n".encode()
+        events: tuple[h11.Event, ...] = (
+            h11.Response(
+                status_code=400,
+                headers=[*fields.items(), ("Content-Length", str(len(text)))],
+                reason=b"Bad Request",
+            ),
+            h11.Data(data=text),
+            h11.EndOfMessage(),
+        )
+        self.transport.write(b"".join(self.conn.send(one) or b"" for one in events))
+        self.transport.close()
 
     def _missing_now(self) -> _Missing:
         if self.conn.their_state is h11.SEND_BODY:

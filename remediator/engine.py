@@ -6,7 +6,7 @@ No action starts before its event is durable in the journal. Only durable events
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.actions.base import Tools
@@ -41,6 +41,8 @@ from remediator.turns import Pace, Turns, Urgency
 from remediator.withheld import WithheldAlerts
 
 DECISION_LOCKS = 64
+# The longest wait (seconds) of an incident that waits for an event, without one.
+SLOWEST_IDLE = 600.0
 # How many decisions are made at the same time. Most of a decision is CPU time of one thread.
 TURNS = 16
 # How many incidents on hold decide again in a second. With more of them, each decides less often.
@@ -119,18 +121,19 @@ class Engine:
         now = self._context.now()
         news: list[tuple[Alert, Route]] = []
         written: list[Event] = []
+        statuses: dict[str, bool] = {}
         for alert in alerts:
             found = self._policy.route(alert)
             if found.reason is Reason.DEAD_MAN_SIGNAL and alert.firing:
                 self._context.senses.record_watchdog()
-            if self._state.has_recorded(alert):
+            key = alert.key  # one payload may contain it twice
+            if statuses.get(key, self._state.status(key)) is alert.firing:
                 continue
+            statuses[key] = alert.firing
             news.append((alert, found))
-            written.append(events.alert_received(alert, found.target, now, source))
-            if alert.firing and (found.playbook is None or found.target is None):
-                written.append(
-                    events.suppressed(alert, found.target, now, found.reason, found.text)
-                )
+            leads_nowhere = alert.firing and (found.playbook is None or found.target is None)
+            ignored = (found.reason, found.text) if leads_nowhere else None
+            written.append(events.alert_received(alert, found.target, now, source, ignored))
         await self._journal.append(written)
         for alert, found in news:
             self._dispatch(alert, found)
@@ -174,7 +177,7 @@ class Engine:
 
     async def _admit(self, alert: Alert, target: Target) -> None:
         """Handle one alert: add it to an incident, suppress it, or open an incident."""
-        async with self._turns.turn(Urgency.NEW):
+        async with self._turns.turn(_urgency(self._policy.route(alert).playbook)):
             await self._admit_now(alert, target)
 
     async def _admit_now(self, alert: Alert, target: Target) -> None:
@@ -228,7 +231,7 @@ class Engine:
             await self._held_pace.wait()
             pause = await self._decide(incident, playbook)
         else:
-            async with self._turns.turn(_urgency(incident)):
+            async with self._turns.turn(_urgency(playbook, incident)):
                 pause = await self._decide(incident, playbook)
         if pause is not None:
             return pause
@@ -263,16 +266,28 @@ class Engine:
             if settled.step is not None:
                 self._announced.add(settled.step.op_id)
             notice = group_notice(incident, settled, self._state, self._policy.limits, now)
+            taking = self._state.taking
             await self._journal.append((*settled.events, *notice))
+            self._wake_waiting_for_budget(taking)
             if settled.again and self._state.incidents[incident.id] == incident:
                 raise IllegalTransition(
                     f"the decision for {incident.id} does not change its state {incident.state}"
                 )
         if settled.step is not None or settled.again:
             return 0.0
+        # The reconciler wakes every incident, so a long wait without an end needs fewer decisions.
+        idle = min(SLOWEST_IDLE, max(self._policy.idle, (now - incident.since) / 4))
         if settled.wake_at is None:
-            return self._policy.idle
-        return min(self._policy.idle, max(0.01, settled.wake_at - self._context.now()))
+            return idle
+        return min(idle, max(0.01, settled.wake_at - self._context.now()))
+
+    def _wake_waiting_for_budget(self, before: Mapping[str, None]) -> None:
+        """Wake the incidents that wait for the budget, if a target has returned to service."""
+        if self._state.taking is before or len(self._state.taking) >= len(before):
+            return
+        for one in self._state.open_incidents():
+            if one.held in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
+                self._lanes.wake(one.target)
 
     async def _widen(self, incident: Incident, settled: Settled) -> None:
         playbook = self._policy.playbook(incident.playbook)
@@ -323,7 +338,7 @@ class Engine:
         """Check the guards right before a step, with new facts if the step is disruptive."""
         incident, senses = self._state.incidents[identity], self._context.senses
         actions = self._policy.actions
-        if step_guards.needs_facts(actions.named(step.action), playbook):
+        if step_guards.needs_facts(actions.named(step.action), playbook, incident.state):
             facts = await senses.facts(incident, playbook, fresh=True)
         else:
             facts = senses.stopped(incident)
@@ -354,9 +369,14 @@ class Engine:
         return self._policy.idle
 
 
-def _urgency(incident: Incident) -> Urgency:
-    new = incident.state in (IncidentState.NEW, IncidentState.TRIAGED)
-    return Urgency.NEW if new else Urgency.IN_PROGRESS
+def _urgency(playbook: Playbook | None, incident: Incident | None = None) -> Urgency:
+    if playbook is None or playbook.notify_only:
+        return Urgency.NOTIFY_ONLY
+    begun = incident is not None and incident.state not in (
+        IncidentState.NEW,
+        IncidentState.TRIAGED,
+    )
+    return Urgency.IN_PROGRESS if begun else Urgency.NEW
 
 
 def _spends(step: Step | None) -> bool:

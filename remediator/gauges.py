@@ -40,6 +40,7 @@ HOLDS = (
     Reason.IDENTITY,
     Reason.STORM,
     Reason.JOBS_STALLED,
+    Reason.CAUSE_UNKNOWN,
     Reason.CLOCK_JUMP,
     Reason.OTHER_INSTALLATION,
     Reason.PINNED,
@@ -69,6 +70,7 @@ class JournalGauges:
         paused = self._state.pause is not None
         yield _value("paused", "1 while the remediator is paused by an operator.", paused)
         yield from self._held([one for one in open_ if one.held and one.level is not Level.OBSERVE])
+        yield self._approvals(open_)
         yield from self._storms()
         yield self._reboots()
 
@@ -86,6 +88,16 @@ class JournalGauges:
             "reason",
             [(str(reason), counts[reason]) for reason in self._reasons],
         )
+
+    def _approvals(self, open_: Sequence[Incident]) -> GaugeMetricFamily:
+        waiting = [
+            one.since
+            for one in open_
+            if one.state is IncidentState.AWAIT_APPROVAL and one.approved is None
+        ]
+        age = self._now() - min(waiting) if waiting else 0.0
+        text = "Age of the oldest request for an approval that nobody has answered."
+        return _value("approval_oldest_seconds", text, max(0.0, age))
 
     def _storms(self) -> Iterator[GaugeMetricFamily]:
         storms = self._state.storms
@@ -105,7 +117,8 @@ class JournalGauges:
 
         A reboot at any other time is unexpected.
         """
-        times: dict[str, float] = {}
+        known = self._state.repairs.items()
+        times = {target.name: at for target, at in known if target.kind is TargetKind.NODE}
         for target, attempts in self._state.attempts.items():
             repairs = (one for one in attempts if one.effect is Effect.REPAIRS)
             if found := [one.at for one in repairs if one.target.kind is TargetKind.NODE]:

@@ -1,4 +1,4 @@
-"""Orders of operators about one target or incident: release, close, retry.
+"""Orders of operators about one target or incident: release, close, retry, approve, reject.
 
 The journal records the author and the reason of each order.
 """
@@ -13,6 +13,7 @@ from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.clusters.base import ClusterError
 from remediator.core import events
+from remediator.core.action import Effect
 from remediator.core.journal_state import JournalState
 from remediator.core.model import OWNER, Incident, IncidentState, Playbook, op_id
 from remediator.core.reasons import Reason
@@ -192,6 +193,67 @@ class IncidentOrders:
         said = f"{identity}: the playbook {incident.playbook} starts again."
         refusal = self._context.senses.refusal()
         return f"{said} {refusal}" if refusal else said
+
+    async def approve(self, identity: str, by: str, why: str, request: int | None = None) -> str:
+        """Approve the return of a target to service; returns a message. Raises UserError.
+
+        `request` is the number of the request that the operator saw; None for the current one.
+        """
+        async with self._decision_lock(self._open(identity).target):
+            incident = self._awaiting(identity, request)
+            if incident.approved is not None:
+                raise UserError(
+                    f"{incident.approved.by} has already approved the return of {incident.target} to "
+                    f"service ({incident.approved.why})."
+                )
+            now = self._context.now()
+            await self._journal.append((events.approved(incident, by, shortened(why, 1000), now),))
+        self._wake_target(incident.target)
+        said = (
+            f"{identity}: approved. The remediator checks the alerts once more, and then returns "
+            f"{incident.target} to service."
+        )
+        refusal = self._context.senses.refusal()
+        return f"{said} {refusal}" if refusal else said
+
+    async def reject(self, identity: str, by: str, why: str, request: int | None = None) -> str:
+        """Reject the return of a target to service; returns a message. Raises UserError."""
+        async with self._decision_lock(self._open(identity).target):
+            incident = self._awaiting(identity, request)
+            if incident.prepared is not None and incident.prepared.step.effect is Effect.RELEASES:
+                raise UserError(
+                    f"{identity} is approved, and {incident.target} is being returned to service."
+                )
+            text = shortened(f"{by}: {why}", 1000)
+            now = self._context.now()
+            rejected = events.moved(
+                incident, IncidentState.ESCALATED, now, Reason.REJECTED, text, by=by, why=why
+            )
+            await self._journal.append((rejected,))
+        self._wake_target(incident.target)
+        return (
+            f"{identity}: rejected. {incident.target} stays quarantined until an operator releases it, "
+            "or retries the incident."
+        )
+
+    def _awaiting(self, identity: str, request: int | None) -> Incident:
+        """Return an incident that waits for an approval. Raises UserError if the request has ended."""
+        incident = self._open(identity)
+        if incident.state is not IncidentState.AWAIT_APPROVAL:
+            raise UserError(
+                f"{identity} is {incident.state} and waits for no approval: "
+                f"{incident.current_reason[1]}"
+            )
+        if request is not None and request != incident.requests:
+            raise UserError(
+                f"request {request} of {identity} has ended; the current request is "
+                f"{incident.requests}. Read `fleetmedic incidents show {identity}` first."
+            )
+        if incident.readmitted and not incident.quarantined:
+            raise UserError(f"{incident.target} is already back in service.")
+        if incident.until is None or self._context.now() >= incident.until:
+            raise UserError(f"the request of {identity} for an approval has expired.")
+        return incident
 
     def _open(self, identity: str) -> Incident:
         incident = self._state.incidents.get(identity)

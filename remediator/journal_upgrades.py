@@ -38,6 +38,7 @@ INSTRUMENTS = {
     "GpuPeerOutlier": Instrument.PEERS,
     "NodeDown": Instrument.LIVENESS,
     "TrainingStalled": Instrument.JOB,
+    "TrainingRestartLoop": Instrument.JOB,
     "InferenceQueueGrowing": Instrument.SERVICE,
     "InferenceOverProvisioned": Instrument.SERVICE,
 }

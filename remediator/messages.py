@@ -21,6 +21,7 @@ OCCASIONS = {
     "treated": "{target} is quarantined, and the remediator is handling it: {alerts}{why}",
     "quarantined": "{target} is quarantined: {alerts}{why}",
     "back": "{target} is back in service and healthy; the incident is closed.",
+    "job_failed": "{target} has been failed by the remediator, because the job keeps failing: {alerts}{why}",
     "closed": "{target}: the incident is closed. {why}",
     "escalated": "{target} needs an operator: {alerts}{why}",
     "failed": "{target} needs an operator; the remediator takes no further action: {alerts}{why}",
@@ -29,6 +30,7 @@ OCCASIONS = {
     "limit": "{target} is at its size limit: {alerts}{why}",
     "held": "{target} has been held since {since}: {why}",
     "orphaned": "{target} needs an operator: playbook {playbook} of its open incident is no longer configured.",
+    "approval": "{target} waits for an approval: {alerts}{why} {commands}",
     "lane_failed": "{target} needs an operator: the remediator failed repeatedly on this target. {alerts}{why}",
 }
 HEALTHY = frozenset({Reason.READMITTED, Reason.HEALTHY_IN_SERVICE})
@@ -61,6 +63,12 @@ def incident_body(
     }
 
 
+def approval_commands(incident: Incident) -> str:
+    """Return the commands that approve or reject the incident's current request, as sentences."""
+    number = f"{incident.id} --request {incident.requests} --reason WHY"
+    return f"To approve: `fleetmedic approve {number}`. To reject: `fleetmedic reject {number}`."
+
+
 def group_body(
     text: str, group: str, op_id: str, count: int, targets: Sequence[Target]
 ) -> dict[str, Any]:
@@ -86,6 +94,7 @@ def _text(incident: Incident, occasion: str, op_id: str, refusal: str | None) ->
         alerts=_alerts(incident),
         since=_clock(incident.held_since or incident.since),
         why=_why(incident, occasion, op_id),
+        commands=approval_commands(incident),
     ).strip()
     return text if refusal is None or refusal in text else f"{text} {refusal}"
 

@@ -138,6 +138,9 @@ class RemediatorMetrics:
         self._counters["journal_events"].inc()
         if event.reason is not None:
             self._decision_counter(event.reason).inc()
+        if event.kind is Kind.ALERT_RECEIVED and "suppressed" in event.data:
+            # The event contains two decisions: the alert is received, and leads to no action.
+            self._decision_counter(Reason.ALERT_RECEIVED).inc()
         if event.kind is Kind.INCIDENT_OPENED:
             self._counters["incidents"].labels(event.data["playbook"]).inc()
         elif event.kind is Kind.HELD:

@@ -1,4 +1,4 @@
-"""HTTP endpoints for orders: pause and resume all actions, release a target, close or retry an incident.
+"""HTTP endpoints for orders: pause and resume, release a target, close, retry, approve or reject an incident.
 
 Each order has an author and a reason. Status 400 means an invalid order, 404 an unknown incident,
 and 409, with a message, that the order cannot be carried out now.
@@ -6,6 +6,7 @@ and 409, with a message, that the order cannot be carried out now.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
@@ -20,6 +21,7 @@ from fleetmedic.terminal.output import legible
 from remediator.admission import RefusedError
 from remediator.core.journal_state import JournalState
 from remediator.engine import Engine
+from remediator.journal_reader import JournalReader
 from remediator.payload import body_of, encoded
 
 MAX_BY = 100
@@ -48,6 +50,15 @@ class CloseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True
     keep_quarantine: bool = False
 
 
+class ApprovalRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True):
+    """An order that approves or rejects a return to service.
+
+    `request` is the number of the request that the operator saw; without it, the current one is meant.
+    """
+
+    request: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
 class ReleaseRequest(IncidentOrderRequest, frozen=True, forbid_unknown_fields=True):
     """An order that returns a target to service."""
 
@@ -61,9 +72,10 @@ AnyOrder = TypeVar("AnyOrder", bound=OrderRequest | IncidentOrderRequest)
 class OrderEndpoints:
     """The HTTP endpoints that accept orders."""
 
-    def __init__(self, engine: Engine, journal_state: JournalState) -> None:
+    def __init__(self, engine: Engine, journal_state: JournalState, journal: JournalReader) -> None:
         self._engine = engine
         self._state = journal_state
+        self._journal = journal
 
     async def pause(self, request: Request) -> Response:
         """Handle the request to pause all actions."""
@@ -96,7 +108,7 @@ class OrderEndpoints:
 
     async def close(self, request: Request) -> Response:
         """Handle the request to close an incident."""
-        identity = self._identity(request)
+        identity = await self._identity(request)
         order = _with_reason(await body_of(request), CloseRequest)
         keep = order.keep_quarantine
         closing = self._engine.incident_orders.close_incident(
@@ -106,13 +118,31 @@ class OrderEndpoints:
 
     async def retry(self, request: Request) -> Response:
         """Handle the request to restart the playbook of an incident."""
-        identity = self._identity(request)
+        identity = await self._identity(request)
         order = _with_reason(await body_of(request), IncidentOrderRequest)
         return await _response(self._engine.incident_orders.retry(identity, order.by, order.reason))
 
-    def _identity(self, request: Request) -> str:
+    async def approve(self, request: Request) -> Response:
+        """Handle the request to approve the return of an incident's target to service."""
+        identity = await self._identity(request)
+        order = _with_reason(await body_of(request), ApprovalRequest)
+        orders = self._engine.incident_orders
+        return await _response(orders.approve(identity, order.by, order.reason, order.request))
+
+    async def reject(self, request: Request) -> Response:
+        """Handle the request to reject the return of an incident's target to service."""
+        identity = await self._identity(request)
+        order = _with_reason(await body_of(request), ApprovalRequest)
+        orders = self._engine.incident_orders
+        return await _response(orders.reject(identity, order.by, order.reason, order.request))
+
+    async def _identity(self, request: Request) -> str:
         identity = str(request.path_params["identity"])
         if identity not in self._state.incidents:
+            # An incident that is no longer in memory has ended.
+            old = await asyncio.to_thread(self._journal.incident, identity)
+            if old is not None:
+                raise RefusedError(409, f"{identity} has already ended ({old.state}).")
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         return identity
 

@@ -20,6 +20,7 @@ from fleetmedic.kernel.share import share
 from fleetmedic.terminal.output import clean
 from remediator.console.show import state_of
 from remediator.core.events import Event
+from remediator.core.facts import EVERYTHING
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Episode, Incident, Playbook
 from remediator.dashboards.dashboard_library import dashboards
@@ -85,18 +86,21 @@ def incident(
     journal_state: JournalState,
     playbook: Playbook | None,
     notices: Notices = ABLE,
+    capabilities: frozenset[str] = EVERYTHING,
 ) -> str:
     """Return the page of one incident: summary, alerts, and its latest events, newest first."""
 
     def status_of(alert: Episode) -> str:
         record = journal_state.episodes.get(alert.key)
-        return "unknown" if record is None else "firing" if record.alert.firing else "resolved"
+        if record is None:  # only alerts that are over leave the memory
+            return "resolved" if found.ended else "unknown"
+        return "firing" if record.alert.firing else "resolved"
 
     return _page(
         "incident",
         BELOW,
         one=found,
-        summary=summary(found, playbook, notices.refusal),
+        summary=summary(found, playbook, notices.refusal, capabilities),
         pause=journal_state.pause,
         notices=notices,
         events=events[::-1][:MAX_EVENTS],

@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from fleetmedic.alerting import instruments, stages
+from fleetmedic.alerting import instruments, reports, stages
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.settings import parse_json
 from remediator.admission import RefusedError
@@ -116,7 +116,7 @@ def _moment(text: str, number: int, now: float) -> float:
 
 
 def _bounded(labels: dict[str, str]) -> dict[str, str]:
-    decide = ("alertname", "severity", instruments.LABEL, stages.LABEL)
+    decide = ("alertname", "severity", instruments.LABEL, stages.LABEL, reports.LABEL)
     known = (*decide, "cluster", "node", "gpu", "uuid", "job_id", "service")
     first = sorted(labels, key=lambda name: (name not in known, name))[:MAX_LABELS]
     return {name[:MAX_LABEL]: labels[name][:MAX_LABEL] for name in first}

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from fleetmedic.alerting.reports import AlertReport, declared
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import TargetKind
@@ -30,8 +31,6 @@ from remediator.core.model import (
     VerifyPlan,
 )
 
-# Application errors: the GPU is healthy, and no playbook may quarantine it because of them.
-APPLICATION_ALERTS = frozenset({"GpuXidApplicationRepeated", "GpuXidContained"})
 ACTIONS = catalogue()
 _MOST = re.compile(r"([1-9]\d{0,3})/(.+)")
 
@@ -54,6 +53,7 @@ class JobsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace: str = "10s"
     deadline: str = "1m"
     max: str = "2/1h"
+    then: str = ""
 
 
 class RungFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,7 +190,8 @@ class _PlaybookParser:
         most, window = self.most(raw.max, "jobs.max")
         grace = self.seconds(raw.grace, "jobs.grace")
         deadline = self.seconds(raw.deadline, "jobs.deadline")
-        return JobsPlan(raw.signal, raw.restart, grace, deadline, most, window)
+        then = self.last_resort(raw.then, "jobs.then") if raw.then else None
+        return JobsPlan(raw.signal, raw.restart, grace, deadline, most, window, then)
 
     def rung(self, number: int, raw: RungFile) -> Rung:
         place = f"ladder[{number}]"
@@ -201,11 +202,18 @@ class _PlaybookParser:
 
     def repair(self, name: str, place: str) -> ActionSpec:
         """Return the registered repair of that name."""
-        repairs = {action.name: action for action in ACTIONS.repairs()}
-        if name in repairs:
-            return repairs[name]
+        return self._action(name, place, ACTIONS.repairs())
+
+    def last_resort(self, name: str, place: str) -> ActionSpec:
+        """Return the registered action of that name that ends a job."""
+        return self._action(name, place, ACTIONS.last_resorts())
+
+    def _action(self, name: str, place: str, valid: Iterable[ActionSpec]) -> ActionSpec:
+        found = {action.name: action for action in valid}
+        if name in found:
+            return found[name]
         raise UserError(
-            f"{self._where}: at $.{place}: expected one of: {', '.join(repairs)}; got {name[:80]!r}."
+            f"{self._where}: at $.{place}: expected one of: {', '.join(found)}; got {name[:80]!r}."
         )
 
     def scale(self, raw: ScaleFile | None) -> ScalePlan | None:
@@ -219,6 +227,7 @@ def _problem(playbook: Playbook) -> str | None:
     """Return why a playbook is invalid or unsafe, with the path in the file; None if it is valid."""
     hardware = playbook.target in (TargetKind.GPU, TargetKind.NODE)
     rungs = {rung.action.name: rung.action for rung in playbook.ladder}
+    jobs = playbook.jobs
     unfit = next((name for name, one in rungs.items() if playbook.target not in one.targets), "")
     checks = (
         (not playbook.name, "at $.playbook: expected a name."),
@@ -227,7 +236,11 @@ def _problem(playbook: Playbook) -> str | None:
             "at $.quarantine: class application does not allow a quarantine; remove it.",
         ),
         (
-            playbook.quarantine and bool(APPLICATION_ALERTS & set(playbook.alertnames)),
+            # Of other alerts, only the label is known: routing leaves out the playbook for them.
+            playbook.quarantine
+            and any(
+                declared(name, "") is AlertReport.APPLICATION_ERROR for name in playbook.alertnames
+            ),
             "at $.match.alertname: alerts on application XIDs (13, 31, 43, 45) do not allow a quarantine; remove them.",
         ),
         (
@@ -237,6 +250,12 @@ def _problem(playbook: Playbook) -> str | None:
         (
             (playbook.quarantine or bool(rungs)) and not hardware,
             "at $.target: expected gpu or node, which quarantine and ladder require.",
+        ),
+        (
+            jobs is not None
+            and jobs.then is not None
+            and (playbook.target not in jobs.then.targets or not jobs.restart),
+            "at $.jobs.then: requires target: job and restart: true.",
         ),
         (bool(rungs) and not playbook.quarantine, "at $.ladder: repairs require quarantine: true."),
         (

@@ -43,7 +43,8 @@ def out_of_service(
     """
     out = set(snapshot.ours) - set(journal_state.kept)
     taken: set[Target] = set()
-    for incident in journal_state.taking.values():
+    for identity in journal_state.taking:
+        incident = journal_state.incidents[identity]
         if incident.dead and incident.repaired_at is None:
             out -= {*incident.quarantined, incident.target}
             continue
@@ -169,8 +170,11 @@ def rehearsed(journal_state: JournalState, beside: Incident) -> tuple[tuple[Targ
 
     Each has its start time (Unix seconds).
     """
+    found = (journal_state.incidents[identity] for identity in journal_state.rehearsed)
     return tuple(
         (one.target, one.since)
-        for one in journal_state.rehearsed.values()
-        if one.id != beside.id and one.target.kind in (TargetKind.GPU, TargetKind.NODE)
+        for one in found
+        if one.id != beside.id
+        and one.target.kind in (TargetKind.GPU, TargetKind.NODE)
+        and journal_state.firing(one)
     )

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -17,14 +16,18 @@ from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.admission import RefusedError
 from remediator.clusters.base import Cluster, ClusterError, Unsupported
 from remediator.core.events import Event, Kind
+from remediator.core.facts import EVERYTHING
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Incident, IncidentState, Playbook
 from remediator.incident_list import select
-from remediator.journal import find_events, line
+from remediator.journal_reader import JournalReader, line
 from remediator.payload import encoded
 from remediator.summary import summary
 
 MAX_RELATED = 20
+MAX_ARCHIVED = 50
+# The incidents that a list reads from the journal, if the memory does not contain enough.
+MAX_LISTED = 2_000
 _ABOUT_NOW = frozenset({Kind.HELD, Kind.STATE_CHANGED})
 
 
@@ -36,27 +39,37 @@ class QueryEndpoints:
     """
 
     journal_state: JournalState
-    data_dir: Path
+    journal: JournalReader
     cluster: Cluster | None = None
     playbook: Callable[[str], Playbook | None] = lambda _: None
     refusal: Callable[[], str | None] = lambda: None
 
     async def incidents(self, request: Request) -> Response:
         """Return the latest incidents and all open incidents, and how many are left out."""
-        target = request.query_params.get("target")
+        target, before = request.query_params.get("target"), request.query_params.get("before")
+        node, limit = request.query_params.get("node"), _number(request, "limit", 1000)
+        known = list(self.journal_state.incidents.values())
+        archived = 0
+        if before or target or node or len(known) < limit:
+            # Ended incidents leave the memory; the latest of them are read from the journal.
+            known, archived = await asyncio.to_thread(
+                self._with_archived, known, max(limit, MAX_LISTED)
+            )
+        if target or node:
+            archived = 0  # how many of them match is unknown
         found = select(
-            self.journal_state.incidents.values(),
-            _number(request, "limit", 1000),
-            before=request.query_params.get("before"),
+            known,
+            limit,
+            before=before,
             target=Target.parse(target) if target else None,
-            node=request.query_params.get("node"),
+            node=node,
             since=_time(request, "since"),
         )
         return encoded(
             {
                 "incidents": [self._as_json(one) for one in found.shown],
-                "total": found.total,
-                "left_out": found.left_out,
+                "total": found.total + archived,
+                "left_out": found.left_out + archived,
                 "before": found.before,
                 "pause": _pause(self.journal_state),
                 "refusal": self.refusal(),
@@ -65,17 +78,22 @@ class QueryEndpoints:
 
     async def incident(self, request: Request) -> Response:
         """Return one incident with its latest events."""
-        found = self.journal_state.incidents.get(request.path_params["identity"])
+        identity = request.path_params["identity"]
+        found = self.journal_state.incidents.get(identity)
+        found = found or await asyncio.to_thread(self.journal.incident, identity)
         if found is None:
             raise RefusedError(404, "Incident not found; /api/v1/incidents lists all incidents.")
         limit = _number(request, "limit", 1000)
-        story = await asyncio.to_thread(
-            find_events, self.data_dir, incident=found.id, limit=limit + 1
-        )
+        story = await asyncio.to_thread(self.journal.find, incident=found.id, limit=limit + 1)
         return encoded(
             {
                 "incident": self._as_json(found),
-                "summary": summary(found, self.playbook(found.playbook), self.refusal()),
+                "summary": summary(
+                    found,
+                    self.playbook(found.playbook),
+                    self.refusal(),
+                    capabilities_of(self.cluster),
+                ),
                 "events": [line(event) for event in story[-limit:]],
                 "truncated": len(story) > limit,
             }
@@ -86,8 +104,7 @@ class QueryEndpoints:
         target = request.query_params.get("target")
         limit = _number(request, "limit", 200)
         story = await asyncio.to_thread(
-            find_events,
-            self.data_dir,
+            self.journal.find,
             target=str(Target.parse(target)) if target else None,
             incident=request.query_params.get("incident"),
             decided=True,
@@ -102,7 +119,9 @@ class QueryEndpoints:
         the last decision is the current hold."""
         target = Target.parse(request.query_params.get("target", ""))
         limit = _number(request, "limit", 200)
-        known = self.journal_state.incidents.values()
+        memory = self.journal_state.incidents
+        archived = await asyncio.to_thread(self._archived_about, target, frozenset(memory))
+        known = sorted((*archived, *memory.values()), key=lambda one: one.opened)
         own = [one for one in known if one.target == target]
         all_related = related_to(target, known)
         related = all_related[-MAX_RELATED:]
@@ -140,7 +159,25 @@ class QueryEndpoints:
         if incident is None:
             return []
         kind = Kind.INCIDENT_OPENED
-        return find_events(self.data_dir, incident=incident.id, kind=kind, limit=1)
+        return self.journal.find(incident=incident.id, kind=kind, limit=1)
+
+    def _with_archived(self, known: Sequence[Incident], limit: int) -> tuple[list[Incident], int]:
+        """Return the latest incidents of the journal with `known`, which are in memory, and the number of others.
+
+        The incidents are in the order in which they were opened.
+        """
+        memory = {one.id: one for one in known}
+        found = (
+            memory.get(one) or self.journal.incident(one) for one in self.journal.latest(limit)
+        )
+        latest = {one.id: one for one in found if one is not None}
+        listed = [*(one for one in known if one.id not in latest), *latest.values()]
+        return listed, max(0, self.journal.count_incidents() - len(listed))
+
+    def _archived_about(self, target: Target, memory: frozenset[str]) -> list[Incident]:
+        """Return the latest incidents with decisions about a target that are no longer in memory."""
+        ids = (one for one in self.journal.about(target, MAX_ARCHIVED) if one not in memory)
+        return [found for one in ids if (found := self.journal.incident(one)) is not None]
 
     def _events_about(
         self, target: Target, related: Sequence[Incident], held: Sequence[Incident], limit: int
@@ -150,14 +187,14 @@ class QueryEndpoints:
         These are the decisions about the target itself, the decisions of related incidents, and the
         records of current holds. A record of a hold may be older than the limit.
         """
-        folder = self.data_dir
-        found = find_events(folder, target=str(target), decided=True, limit=limit)
+        find = self.journal.find
+        found = find(target=str(target), decided=True, limit=limit)
         for one in related:
-            events = find_events(folder, incident=one.id, decided=True, limit=1000)
+            events = find(incident=one.id, decided=True, limit=1000)
             found += [event for event in events if concerns(event, target, one)]
         for one in held:
             reason = str(one.current_reason[0])
-            found += find_events(folder, incident=one.id, reason=reason, limit=1)
+            found += find(incident=one.id, reason=reason, limit=1)
         return [event for _, event in sorted({event.seq: event for event in found}.items())]
 
     async def _no_decisions(self, target: Target) -> str:
@@ -175,6 +212,11 @@ class QueryEndpoints:
                 f"{nothing} The cluster did not answer, so it is unknown whether {target} exists."
             )
         return nothing if known else f"The cluster does not know {target}. {nothing}"
+
+
+def capabilities_of(cluster: Cluster | None) -> frozenset[str]:
+    """Return the capabilities of a cluster. Without a cluster, nothing is known to be missing."""
+    return EVERYTHING if cluster is None else frozenset(map(str, cluster.capabilities))
 
 
 async def exists(cluster: Cluster, target: Target) -> bool:
@@ -301,7 +343,21 @@ def as_json(incident: Incident) -> dict[str, Any]:
         "since": incident.since,
         "held_since": incident.held_since,
         "level": str(incident.level),
+        "approval": _approval(incident),
         "text": text,
+    }
+
+
+def _approval(incident: Incident) -> dict[str, Any] | None:
+    """Return the current request for an approval, with the approval if it was given; None without one."""
+    if incident.state is not IncidentState.AWAIT_APPROVAL:
+        return None
+    given = incident.approved
+    return {
+        "request": incident.requests,
+        "until": incident.until,
+        "by": None if given is None else given.by,
+        "reason": None if given is None else given.why,
     }
 
 

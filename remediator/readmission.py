@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import Target
-from remediator.core.instruments import EVENTS
 from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert
 from remediator.core.routing import last_repaired_at
@@ -28,7 +27,7 @@ async def has_new_reason(
             return True
     if ended_with(alert, state) is None:
         return False
-    event_at = await context.senses.event_at(alert, target) if alert.name in EVENTS else None
+    event_at = await context.senses.event_at(alert, target) if alert.report.is_event else None
     return unattended(alert, target, state, context.now(), terms.pin) or renewed(
         alert, target, state, event_at
     )

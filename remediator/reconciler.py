@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.labels import WATCHDOG, Target
 from remediator.alert_states import AlertStates
 from remediator.cluster_snapshot import ClusterSnapshot
 from remediator.clusters.base import ClusterError
@@ -91,8 +91,8 @@ class Reconciler:
         await self._check_cluster()
         firing = sum(
             1
-            for record in self._from.journal_state.episodes.values()
-            if record.alert.firing and record.alert.name != "Watchdog"
+            for record in self._from.journal_state.firing_records()
+            if record.alert.name != WATCHDOG
         )
         incidents = len(self._from.journal_state.open_incidents())
         if firing or incidents:
@@ -134,7 +134,11 @@ def stray_quarantines(snapshot: ClusterSnapshot, journal_state: JournalState) ->
     """Return the targets that the remediator quarantined, and that neither an open incident nor an
     operator's order keeps out of service. Pure.
     """
-    known = {one for incident in journal_state.taking.values() for one in incident.quarantined}
+    known = {
+        one
+        for identity in journal_state.taking
+        for one in journal_state.incidents[identity].quarantined
+    }
     return snapshot.ours - known - journal_state.kept.keys()
 
 
@@ -144,7 +148,6 @@ def ended_alerts(journal_state: JournalState, alerts: AlertStates) -> list[Alert
         return []
     return [
         replace(record.alert, firing=False)
-        for record in journal_state.episodes.values()
-        if record.alert.firing
-        and alerts.evidence(record.alert, record.received).standing is AlertStatus.OVER
+        for record in journal_state.firing_records()
+        if alerts.evidence(record.alert, record.received).standing is AlertStatus.OVER
     ]

@@ -83,7 +83,7 @@ class ReportedHardware:
     def is_reported(self, target: Target, alerts: AlertStates) -> bool:
         """Return whether a firing hardware alert, silenced ones included, names the target."""
         listed = (*alerts.active(), *(alert for alert, _ in alerts.withheld()))
-        fires = (one.alert for one in self._state.episodes.values() if one.alert.firing)
+        fires = (one.alert for one in self._state.firing_records())
         return any(self._target(alert) == target for alert in (*listed, *fires))
 
     def concerns(self, alert: Alert, playbook: Playbook) -> bool:
@@ -101,8 +101,9 @@ class ReportedHardware:
         found: set[Target] = set()
         for alert in alerts.active():
             self._add_reported(alert, found)
-        for record in self._state.episodes.values():
-            if not record.alert.firing or self._target(record.alert) is None:
+        for record in self._state.firing_records():
+            target = self._target(record.alert)
+            if target is None or target in found:
                 continue
             standing = alerts.evidence(record.alert, record.received).standing
             if standing in (AlertStatus.ACTIVE, AlertStatus.UNKNOWN):

@@ -25,6 +25,7 @@ from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.hardware_facts import Gathered, assemble, target_jobs
 from remediator.health import HealthReport
 from remediator.identity import alerts_on_other_hardware, identify
+from remediator.job_failures import FailureSources, ends_jobs, failures_of
 from remediator.job_progress import is_dead, refuted_alerts, stalled_jobs
 from remediator.pool_status import PoolStatus
 from remediator.reported_hardware import Reported, ReportedHardware
@@ -38,6 +39,7 @@ LATE = frozenset(
         IncidentState.REPAIRING,
         IncidentState.VERIFYING,
         IncidentState.PROBATION,
+        IncidentState.AWAIT_APPROVAL,
         IncidentState.ESCALATED,
     }
 )
@@ -106,14 +108,14 @@ class Senses:
             if incident.target.kind is TargetKind.WORKLOAD:
                 facts = await self._of_workload(incident, facts)
             elif incident.target.kind is TargetKind.JOB:
-                facts = await self._of_job(incident, facts)
+                facts = await self._of_job(incident, playbook, facts, fresh=fresh)
             else:
                 facts = await self._of_hardware(
                     incident, playbook, facts, incident_evidence, fresh=fresh
                 )
         except ClusterError:
             return replace(facts, known=False)
-        return await self._with_sensors(incident, facts, fresh=fresh)
+        return await self._with_sensors(incident, playbook, facts, fresh=fresh)
 
     async def _incident_evidence(
         self, incident: Incident, playbook: Playbook, *, confirm: bool
@@ -208,8 +210,23 @@ class Senses:
         now = self._sources.clock.now()
         return any(one is not None and 0 <= now - one.received <= 60.0 for one in records)
 
-    async def _of_job(self, incident: Incident, facts: Facts) -> Facts:
+    async def _of_job(
+        self, incident: Incident, playbook: Playbook, facts: Facts, *, fresh: bool
+    ) -> Facts:
         job = await self._sources.cluster.job(incident.target.name)
+        if job is not None and ends_jobs(playbook):
+            snapshot = await self._snapshot(incident, fresh=fresh)
+            storms = (
+                self._with_storm(facts.stops, pool, self.storm_in(snapshot, pool))
+                for pool in sorted(snapshot.pools)
+            )
+            stops = next((one for one in storms if one.storm), facts.stops)
+            source = self._sources
+            known = FailureSources(source.journal_state, source.alerts, source.reported_hardware)
+            failures = failures_of(
+                job, incident, playbook, snapshot.nodes, known, self.reported_now
+            )
+            facts = replace(facts, stops=stops, failures=failures)
         return replace(
             facts,
             jobs=() if job is None or job.finished else target_jobs((job,)),
@@ -236,8 +253,8 @@ class Senses:
         other_hardware = alerts_on_other_hardware(incident, node)
         counted = incident_evidence.counted_alerts(other_hardware)
         if incident.state not in EARLY:
-            refuted = await refuted_alerts(source.sensors, incident, _names(counted), jobs)
-            counted = tuple(one for one in counted if one.alertname not in refuted)
+            refuted = await refuted_alerts(source.sensors, incident, counted, jobs)
+            counted = tuple(one for one in counted if one not in refuted)
         identity = await self._identity(
             target, incident_evidence.identifying_alerts(other_hardware), snapshot
         )
@@ -264,7 +281,7 @@ class Senses:
         facts = assemble(facts, incident, gathered, source.journal_state)
         storm = self._pools.storm(snapshot, node.pool, reported)
         facts = replace(facts, stops=self._with_storm(facts.stops, node.pool, storm))
-        return replace(facts, dead=await is_dead(source.sensors, incident, facts, _names(counted)))
+        return replace(facts, dead=await is_dead(source.sensors, incident, facts, counted))
 
     async def _snapshot(self, incident: Incident, *, fresh: bool) -> ClusterSnapshot:
         """Return the cluster as it is now. Held incidents ask often, so their result may be older."""
@@ -303,11 +320,10 @@ class Senses:
         load = ScalingFacts(found.wanted, found.ready, found.minimum, found.maximum, waiting)
         return replace(facts, workload=load)
 
-    async def _with_sensors(self, incident: Incident, facts: Facts, *, fresh: bool) -> Facts:
-        """Add the facts from Prometheus.
-
-        They are queried only if they matter, so that no quarantine is delayed.
-        """
+    async def _with_sensors(
+        self, incident: Incident, playbook: Playbook, facts: Facts, *, fresh: bool
+    ) -> Facts:
+        """Add the facts from Prometheus, queried only if they matter, so that no quarantine waits."""
         running = any(job.running for job in (*facts.jobs, *facts.node_jobs))
         service = incident.target.kind in (TargetKind.JOB, TargetKind.WORKLOAD)
         asked = incident.state in LATE or running or service
@@ -327,7 +343,7 @@ class Senses:
             text = f"In the last five minutes, two scrape targets had the label node={node}; only one of them can be {node}."
             facts = replace(facts, identity=Identity(False, text))
         if incident.target.kind is TargetKind.JOB and running:
-            text = await stalled_jobs(self._sources.sensors, incident)
+            text = await stalled_jobs(self._sources.sensors, incident, playbook)
             facts = replace(facts, stops=replace(facts.stops, stalls=text))
         saved = None
         if incident.state in (IncidentState.CHECKPOINTING, IncidentState.REPAIRING) and running:
@@ -381,7 +397,3 @@ class Senses:
         journal_state = self._sources.journal_state
         node = journal_state.incident_on(Target(TargetKind.NODE, target.name))
         return node is None or node.level is Level.OBSERVE or covers_gpus(node, journal_state)
-
-
-def _names(alerts: Iterable[Episode]) -> frozenset[str]:
-    return frozenset(one.alertname for one in alerts)

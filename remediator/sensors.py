@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fleetmedic.alerting import instruments
+from fleetmedic.alerting import instruments, reports
 from fleetmedic.kernel.clock import monotonic
-from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target
+from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, WATCHDOG, Target
 from remediator.core.model import Alert
 from remediator.health import WHERE_KNOWN, Health, HealthReport, judge_health
 from remediator.http import HttpError
@@ -32,7 +32,6 @@ FIRED_EVER = 6 * 3600
 RULES_TTL = 60.0
 # A node that two exporters reported within this time (seconds) is not identified.
 DOUBLED_FOR = 300
-WATCHDOG = "Watchdog"
 # The instrument decides what a signal counts, so the rule itself must have declared it.
 _ABOUT = (CLUSTER, NODE, GPU, JOB_ID, SERVICE, instruments.LABEL)
 
@@ -42,7 +41,9 @@ def _series_of(alert: Alert, **more: str) -> str:
     about = {name: alert.labels[name] for name in _ABOUT if alert.labels.get(name)}
     # A scraped series of that name has these two labels; the series of an alert has not.
     scraped = {name: alert.labels.get(name, "") for name in ("instance", "job")}
-    given = {"alertname": alert.name} | more | about | scraped
+    # Without this label a copy of an alert would count as a condition, so its absence is compared too.
+    declared = {reports.LABEL: alert.labels.get(reports.LABEL, "")}
+    given = {"alertname": alert.name} | more | about | declared | scraped
     return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in given.items()) + "}"
 
 

@@ -17,6 +17,8 @@ from fleetmedic.kernel.settings import load
 from fleetmedic.kernel.urls import check_base_url, check_public_url, check_url
 from remediator.core.guards import Limits
 from remediator.core.model import Level
+from remediator.core.retention import Retention
+from remediator.journal_retention import retention_of
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +80,17 @@ class NotifySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
 
 
+class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `journal`: how long the remediator remembers, and keeps events in the journal.
+
+    `memory`: attempts, ended alerts and sent notifications are remembered for this long. `events`: events of ended
+    incidents and alerts are deleted after this time; 0 keeps them forever.
+    """
+
+    memory: str = "14d"
+    events: str = "90d"
+
+
 class DiscoverySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The section `discovery`: service discovery for Prometheus.
 
@@ -111,6 +124,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guards: GuardSettings = GuardSettings()
     notify: NotifySettings = NotifySettings()
     discovery: DiscoverySettings | None = None
+    journal: JournalSettings = JournalSettings()
     allowed_hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
 
@@ -143,6 +157,7 @@ class RemediatorSettings:
     file_sd: Path | None
     allowed_hosts: tuple[str, ...]
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    retention: Retention
 
 
 def load_settings(path: Path) -> RemediatorSettings:
@@ -179,6 +194,7 @@ def load_settings(path: Path) -> RemediatorSettings:
         pin=14_400.0 / timing.factor,
         watch=300.0 / timing.factor,
         calm=600.0 / timing.factor,
+        approval=1800.0 / timing.factor,
     )
     return RemediatorSettings(
         where=where,
@@ -213,6 +229,12 @@ def load_settings(path: Path) -> RemediatorSettings:
         file_sd=_file_sd(raw.discovery, where),
         allowed_hosts=_hosts(raw, where),
         trusted_proxies=_proxies(raw, where),
+        retention=retention_of(
+            _seconds(raw.journal.memory, where, "journal.memory"),
+            _seconds(raw.journal.events, where, "journal.events"),
+            limits,
+            where,
+        ),
     )
 
 

@@ -8,24 +8,35 @@ from datetime import UTC, datetime
 from fleetmedic.wording.counts import counted
 from remediator.actions.registry import catalogue
 from remediator.core.action import Effect
+from remediator.core.facts import EVERYTHING
 from remediator.core.model import Incident, IncidentState, Level, Playbook, StepRun, StepState
-from remediator.core.plan import outline
+from remediator.core.shape import PlanShape, shape
+from remediator.messages import approval_commands
 
 MOST_NAMED = 5
 ACTIONS = catalogue()
 _DID = {action.name: action.did for action in ACTIONS if action.did}
 
 
-def summary(incident: Incident, playbook: Playbook | None, refusal: str | None = None) -> str:
+def summary(
+    incident: Incident,
+    playbook: Playbook | None,
+    refusal: str | None = None,
+    capabilities: frozenset[str] = EVERYTHING,
+) -> str:
     """Return one paragraph about the current state of an incident. Times are UTC.
 
     `refusal` is the reason why this remediator may take no action, and replaces the next action.
+    `capabilities` are those of the cluster: what it does not support is left out of the plan.
     """
     now = _now(incident)
-    following = _next(incident, playbook)
+    shaped = _shape(incident, playbook, capabilities)
+    following = _next(incident, shaped)
     if refusal is not None and not incident.ended:
         following = "" if refusal in now else refusal
-    parts = (_what(incident), _jobs(incident), _done(incident), now, following)
+    left_out = shaped.sentence if shaped is not None else ""
+    left_out = "" if left_out in now else left_out
+    parts = (_what(incident), _jobs(incident), _done(incident), now, left_out, following)
     return " ".join(filter(None, parts))
 
 
@@ -88,24 +99,33 @@ def _now(incident: Incident) -> str:
     return f"{incident.state} since {clock(incident.since)}: {text}"
 
 
-def _next(incident: Incident, playbook: Playbook | None) -> str:
+def _shape(
+    incident: Incident, playbook: Playbook | None, capabilities: frozenset[str]
+) -> PlanShape | None:
+    """Return the shape of an open incident's plan; None at level observe, where no action is taken."""
+    if incident.ended or playbook is None or incident.level is Level.OBSERVE:
+        return None
+    return shape(ACTIONS, playbook, incident.target.kind, capabilities, incident.level)
+
+
+def _next(incident: Incident, shaped: PlanShape | None) -> str:
     if incident.state is IncidentState.ESCALATED:
         return (
             f"Manual action is required. Then `fleetmedic release {incident.target}` returns the target "
             f"to service, or `fleetmedic retry {incident.id}` starts the playbook again."
         )
-    if incident.ended or playbook is None:
-        return ""
+    if incident.state is IncidentState.AWAIT_APPROVAL and incident.approved is not None:
+        order = incident.approved
+        return f"{order.by} approved the return to service: {order.why} The alerts are checked once more before."
+    if incident.state is IncidentState.AWAIT_APPROVAL:
+        return approval_commands(incident)
     if incident.state is IncidentState.PROBATION and incident.until is not None:
         return f"Next: a last test and the return to service, not before {clock(incident.until)}."
-    if incident.level is Level.OBSERVE:
+    if incident.level is Level.OBSERVE and not incident.ended:
         return "Level observe: the remediator takes no action."
-    steps = outline(ACTIONS, playbook, incident.target.kind)
     left = [
-        action
-        for action, needed in steps
-        if not incident.done(action.name)
-        and action.effect is not Effect.NOTIFIES
-        and needed.rank <= incident.level.rank
+        step.action
+        for step in (shaped.kept if shaped is not None else ())
+        if not incident.done(step.action.name) and step.action.effect is not Effect.NOTIFIES
     ]
     return f"Next: {left[0].would}." if left else ""

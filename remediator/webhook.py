@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
@@ -35,12 +35,14 @@ from remediator.core.journal_state import JournalState
 from remediator.dashboards.routes import DashboardRoutes
 from remediator.discovery.watch import Discovery, NoValidListError
 from remediator.engine import Engine
-from remediator.journal import JournalDown, find_events
+from remediator.journal import JournalDown
+from remediator.journal_reader import JournalReader
 from remediator.metrics import RemediatorMetrics
 from remediator.order_endpoints import OrderEndpoints
 from remediator.payload import body_of, read_webhook
-from remediator.query_endpoints import QueryEndpoints
+from remediator.query_endpoints import QueryEndpoints, capabilities_of
 from remediator.reconciler import Reconciler
+from remediator.request_form import RequestForm
 from remediator.security_headers import SecurityHeaders
 
 log = structlog.get_logger("remediator")
@@ -56,7 +58,8 @@ class ServerContext:
     `ready` returns the reason why alerts cannot be accepted now, or None. `receivers` are
     Alertmanager's receivers that send to the remediator; empty means any. `cluster` is queried for
     jobs. `urls` maps localhost URLs in the runbooks to the URLs of this installation. `refusal` returns
-    the reason why this remediator may take no action, or None.
+    the reason why this remediator may take no action, or None. `journal` contains the events, and the
+    incidents that are no longer in memory.
     """
 
     engine: Engine
@@ -65,7 +68,7 @@ class ServerContext:
     metrics: RemediatorMetrics
     delivery: Delivery
     access: Access
-    data_dir: Path
+    journal: JournalReader
     ready: Callable[[], Awaitable[str | None]]
     dashboards: DashboardRoutes | None = None
     discovery: Discovery | None = None
@@ -78,10 +81,10 @@ class ServerContext:
 def make_app(context: ServerContext) -> SecurityHeaders:
     """Return the ASGI application. The caller also runs the engine."""
     edge = _WebhookEndpoints(context)
-    orders = OrderEndpoints(context.engine, context.journal_state)
+    orders = OrderEndpoints(context.engine, context.journal_state, context.journal)
     inquiry = QueryEndpoints(
         context.journal_state,
-        context.data_dir,
+        context.journal,
         context.cluster,
         context.engine.playbook,
         context.refusal,
@@ -97,6 +100,8 @@ def make_app(context: ServerContext) -> SecurityHeaders:
         Endpoint(about, inquiry.incident, VIEWER),
         Endpoint(f"{about}/close", orders.close, OPERATOR, "POST"),
         Endpoint(f"{about}/retry", orders.retry, OPERATOR, "POST"),
+        Endpoint(f"{about}/approve", orders.approve, OPERATOR, "POST"),
+        Endpoint(f"{about}/reject", orders.reject, OPERATOR, "POST"),
         Endpoint("/api/v1/why", inquiry.why, VIEWER),
         Endpoint("/api/v1/decisions", inquiry.decisions, VIEWER),
         Endpoint("/-/healthy", edge.healthy, MONITORING),
@@ -114,6 +119,7 @@ def make_app(context: ServerContext) -> SecurityHeaders:
     app = Starlette(
         routes=[GuardedRoute(one, edge.guarded(one)) for one in endpoints],
         exception_handlers={HTTPException: edge.unrouted},
+        middleware=[Middleware(RequestForm)],
     )
     app.router.redirect_slashes = False  # the redirect would repeat the Host header of the request
     return SecurityHeaders(app)
@@ -222,15 +228,15 @@ class _WebhookEndpoints:
 
     async def incident(self, request: Request) -> Response:
         journal_state = self._context.journal_state
-        found = journal_state.incidents.get(request.path_params["identity"])
+        journal, identity = self._context.journal, request.path_params["identity"]
+        found = journal_state.incidents.get(identity)
+        found = found or await asyncio.to_thread(journal.incident, identity)
         if found is None:
             raise RefusedError(404, "Unknown incident: `/` lists the incidents.")
-        story = await asyncio.to_thread(
-            find_events, self._context.data_dir, incident=found.id, limit=pages.MAX_EVENTS + 1
-        )
+        story = await asyncio.to_thread(journal.find, incident=found.id, limit=pages.MAX_EVENTS + 1)
         playbook = self._context.engine.playbook(found.playbook)
-        notices = await self._notices()
-        return HTMLResponse(pages.incident(found, story, journal_state, playbook, notices))
+        notices, able = await self._notices(), capabilities_of(self._context.cluster)
+        return HTMLResponse(pages.incident(found, story, journal_state, playbook, notices, able))
 
     async def runbooks(self, request: Request) -> Response:
         return HTMLResponse(pages.runbooks())

@@ -13,12 +13,12 @@ from typing import Annotated
 
 import msgspec
 
-from fleetmedic.alerting import instruments
 from fleetmedic.alerting.instruments import Instrument
 from fleetmedic.kernel import labels as words
 from fleetmedic.kernel import settings
 from fleetmedic.kernel.errors import UserError
 from rules import promql
+from rules.declaration import Declaration
 from rules.links import Links
 from rules.rule_model import Rule, RuleGroup
 from rules.rulefile import RuleFile
@@ -155,24 +155,11 @@ def _alert(
         f"and {_recorded(slo, short)} > {factor:g} * {slo.budget:g})"
         for factor, long, short in windows
     )
-    return Rule(
-        name,
-        expr,
-        is_alert=True,
-        wait=WAITS[pace],
-        labels={
-            words.SEVERITY: told.severity,
-            words.CATEGORY: slo.category,
-            words.SOURCE: "static",
-            instruments.LABEL: str(slo.instrument),
-        },
-        annotations={
-            "summary": told.summary,
-            "description": told.description,
-            **Links().annotations(name, *_dashboard(slo)),
-            words.PLAYBOOK: told.playbook,
-        },
+    declared = Declaration(
+        name, told.severity, slo.category, slo.instrument, playbook=told.playbook
     )
+    texts = {"summary": told.summary, "description": told.description}
+    return declared.rule(expr, WAITS[pace], texts, Links(), _dashboard(slo))
 
 
 def _dashboard(slo: Objective) -> tuple[str, list[str]]:

@@ -11,6 +11,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import home
+from fleetmedic.terminal.numbers import IntegerRange
 from fleetmedic.wording.counts import counted
 from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
@@ -176,7 +177,7 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
       fleetmedic rules slo
       fleetmedic rules slo my-slos.yml --out /etc/prometheus/rules
     """
-    from fleetmedic.kernel.files import write_atomic
+    from fleetmedic.kernel.files import write_output
     from rules import burn_rate
 
     for path in paths or burn_rate.sources():
@@ -187,7 +188,7 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
         target = out / f"slo-{path.stem}.yml"
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_atomic(target, text)
+            write_output(target, text)
         except OSError as error:
             raise UserError(
                 f"cannot write {target}: {error.strerror}. Specify another directory with --out."
@@ -211,7 +212,7 @@ def slo(paths: tuple[Path, ...], out: Path | None) -> None:
     "--jobs",
     default=2,
     show_default=True,
-    type=click.IntRange(1, 64),
+    type=IntegerRange(1, 64),
     help="Number of parallel promtool runs.",
 )
 @click.option(

@@ -27,6 +27,10 @@ class PrometheusError(Exception):
     """The exception for a missing or invalid response of Prometheus. The message is one sentence."""
 
 
+class PrometheusUnreachableError(PrometheusError):
+    """The exception for a Prometheus that does not respond, so that other queries would fail too."""
+
+
 class _Result(msgspec.Struct):
     metric: dict[str, str]
     values: list[tuple[float, str]] = []
@@ -187,7 +191,7 @@ class Prometheus:
                     )
             answer._content = bytes(body)
         except requests.RequestException as error:
-            raise PrometheusError(
+            raise PrometheusUnreachableError(
                 f"cannot connect to {self._url} ({type(error).__name__}): check that Prometheus is running."
             ) from None
         return answer

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.files import write_atomic
+from fleetmedic.kernel.files import write_output
 from rules import adaptation, rulefile
 from rules.adaptation import RenderParameters
 from rules.links import Links
@@ -98,7 +98,7 @@ def _one(out: Path, file: RuleFile, text: Callable[[RuleFile], str]) -> Path:
     target = out / file.path.parent.name / file.path.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, text(file))
+        write_output(target, text(file))
     except OSError as error:
         raise UserError(
             f"cannot write {target}: {error.strerror}. Specify another directory with --out."

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import SupportsFloat
 
 import structlog
 
 from fleetmedic.kernel.durations import parse_duration
 from rules.detector_results import DetectorResults
-from rules.detectors.base import Detector, Model, Scorer
+from rules.detectors.base import Detector, Model, Score, Scorer
 from rules.history import Prometheus, PrometheusError
 from rules.pipeline import DetectorPipeline, DetectorRun
 from rules.settings import RulesSettings
 
 log = structlog.get_logger("rules")
+KEY_LABELS = 4  # cluster, node, gpu and uuid, as in the metric detector_score
 RETRY_SECONDS = 3.0
 FRESH_SCORINGS = 3
 
@@ -38,7 +40,13 @@ class DetectorService:
     def run(self, stopped: threading.Event) -> None:
         """Run the detectors until `stopped` is set."""
         while not stopped.is_set():
-            self.step(time.time())
+            try:
+                self.step(time.time())
+            except (
+                Exception
+            ):  # the service must not end while its HTTP server reports it as healthy
+                log.exception("detectors_failed")
+                self._fail_all(time.time())
             due = min(self._fit_due, self._check_due, self._score_due)
             stopped.wait(max(0.05, due - time.time()))
 
@@ -52,6 +60,13 @@ class DetectorService:
         if now >= self._score_due:
             self._score()
             self._score_due = now + self._scoring
+
+    def _fail_all(self, now: float) -> None:
+        """Report all detectors as failed, and continue after the interval."""
+        self._ran_well |= dict.fromkeys((one.name for one in self._detectors), False)
+        self._publish_success()
+        self._fit_due = self._check_due = now + self._interval
+        self._score_due = now + self._scoring
 
     def _fit(self, now: float) -> None:
         outcomes = self._pipeline.run(now)
@@ -91,8 +106,9 @@ class DetectorService:
             now = time.time()
             self._scored_well[detector.name] = False
             try:
-                found = tuple(detector.score(model, self._prometheus.latest(detector.queries, now)))
-                level = {detector.name: detector.threshold(model)}
+                latest = self._prometheus.latest(detector.queries, now)
+                found = tuple(checked_score(one) for one in detector.score(model, latest))
+                level = {detector.name: checked_number(detector.threshold(model))}
             except PrometheusError as error:
                 log.warning("scoring failed", detector=detector.name, error=str(error))
                 continue
@@ -104,3 +120,18 @@ class DetectorService:
             self.results.thresholds = {**self.results.thresholds, **level}
             self._scored_well[detector.name] = True
         self._publish_success()
+
+
+def checked_score(score: Score) -> Score:
+    """Return the score of a detector if the metrics page can contain it. Raises TypeError or ValueError."""
+    key = tuple(score.key)
+    if len(key) != KEY_LABELS or not all(isinstance(label, str) for label in key):
+        raise ValueError(f"expected {KEY_LABELS} strings as the key of a score, got {key!r}")
+    return Score(score.key, checked_number(score.value))
+
+
+def checked_number(value: object) -> float:
+    """Return a detector's number as a float. Raises TypeError for other values, such as None or a string."""
+    if not isinstance(value, SupportsFloat):
+        raise TypeError(f"expected a number, got {value!r}")
+    return float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,19 +15,7 @@ from fleetmedic.kernel.urls import check_base_url, check_public_url
 from rules.links import DASHBOARD_BASE, RUNBOOK_BASE
 
 SHORTEST_SCORING = 5.0
-
-
-class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The allowed false alerts per day of each detector, for the whole fleet."""
-
-    peer_band: float = 0.1
-    gpu_covariance: float = 1.0
-
-    def of(self, detector: str) -> float:
-        """Return the budget of false alerts of a detector, by default 1 per day."""
-        value = getattr(self, detector, 1.0)
-        assert isinstance(value, float)  # noqa: S101 - all fields are floats
-        return value
+MOST_FALSE_ALERTS = 1e6
 
 
 class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +24,7 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `interval` is the time between two runs, `refit` the time between two fits, and `score_every`
     the time between two scorings. A run without a fit checks that the rules are still loaded.
     `factor` divides the durations of the generated rules, like `rules render --factor`.
+    `false_alerts_per_day` replaces the budget that a detector declares, by the detector's name.
     """
 
     prometheus_url: str
@@ -50,7 +40,7 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refit: str = "1h"
     score_every: str = "10s"
     scrape_interval: str = "5s"
-    false_alerts_per_day: Budget = Budget()
+    false_alerts_per_day: dict[str, float] = {}
 
     @property
     def scoring_seconds(self) -> float:
@@ -72,6 +62,7 @@ class RulesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_settings(path: Path) -> RulesSettings:
     """Read and validate rules.yml. Raises UserError with the file and the key."""
     settings = load(path, RulesSettings)
+    _check_budgets(settings.false_alerts_per_day, f"{path}: at $.false_alerts_per_day")
     check_base_url(settings.prometheus_url, f"{path}: at $.prometheus_url")
     for name in ("runbook_base", "dashboard_base"):
         check_public_url(getattr(settings, name), f"{path}: at $.{name}")
@@ -94,6 +85,20 @@ def read_settings(path: Path) -> RulesSettings:
                 f"{path}: at $.{name}: expected {least} s to {most} s, got {seconds:g} s."
             )
     return settings
+
+
+def _check_budgets(budgets: Mapping[str, float], place: str) -> None:
+    # Imported here, because detectors need large libraries.
+    from rules.detectors.registry import DETECTORS
+
+    for name, budget in budgets.items():
+        if name not in DETECTORS.names():
+            known = ", ".join(DETECTORS.names())
+            raise UserError(f"{place}: unknown detector {name[:80]!r}; expected one of: {known}.")
+        if not 0 < budget <= MOST_FALSE_ALERTS:
+            raise UserError(
+                f"{place}.{name}: expected a number above 0 and at most {MOST_FALSE_ALERTS:g}, got {budget:g}."
+            )
 
 
 def require_folders(settings: RulesSettings, path: Path) -> None:

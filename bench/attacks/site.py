@@ -23,9 +23,9 @@ from fleetmedic.stack.lifecycle import Stack
 from rules.render import shipped
 
 NODES, GPUS = 4, 8
-# The label `instrument` of each shipped alert, by the alert's name.
-INSTRUMENTS = {
-    rule.name: rule.labels["instrument"]
+# What each shipped rule declares that the remediator decides by, by the alert's name.
+DECLARED = {
+    rule.name: {key: rule.labels[key] for key in ("instrument", "reports") if key in rule.labels}
     for file in shipped()
     for rule in file.rules()
     if rule.is_alert
@@ -109,7 +109,7 @@ class Site:
             "node": node,
             "severity": "critical",
             "source": "static",
-            "instrument": INSTRUMENTS.get(name, ""),
+            **DECLARED.get(name, {"instrument": ""}),
         }
         if gpu is None:
             return found | {"category": "node"}

@@ -27,7 +27,6 @@ transitions. The [glossary](glossary.md) explains the terms.
 |---|---|
 | NEW, TRIAGED | the incident is open; its playbook and target are known |
 | HELD | a guard (safety check) blocks the first step; the remediator checks the guard again regularly |
-| AWAIT_APPROVAL | an operator must approve the first step |
 | SUPPRESSED | the incident ended without a repair: the level is `observe`, the alerts resolved first, or another incident took over |
 | QUARANTINED | the target gets no new jobs |
 | CHECKPOINTING | the jobs on the target write a checkpoint on request |
@@ -36,6 +35,7 @@ transitions. The [glossary](glossary.md) explains the terms.
 | REPAIRING | a repair of the playbook's `ladder` runs, or a workload is scaled |
 | VERIFYING | the active test runs, and the metrics since the repair are checked |
 | PROBATION | the target is healthy, but stays out of service until the probation ends; then the target is tested again and released |
+| AWAIT_APPROVAL | metrics report the target as healthy, but the cluster has no test under load: an operator must approve the return to service. A request that nobody answers expires after 30 min (divided by `timing.factor`); the target stays quarantined, and the incident is ESCALATED |
 | CLOSED | the target is back in service; or a notification was sent, a job was restarted, or a workload was scaled |
 | OVERRIDDEN | an operator released or took over the target, or closed the incident; manual changes take precedence |
 | ESCALATED | manual intervention is required; a quarantined target stays quarantined until an operator releases it |

@@ -68,7 +68,10 @@ def release_seconds(query: str) -> float:
         raise UserError(
             "Expected ttl as the only parameter, for example ?ttl=30s; ttl=0 ends a release."
         )
-    ttl = parse_duration(given["ttl"])
+    try:
+        ttl = parse_duration(given["ttl"])
+    except UserError as error:
+        raise UserError(f"ttl: {error}") from None
     if ttl > MAX_RELEASE:
         raise UserError("ttl exceeds the maximum of one hour; use ttl=1h or less.")
     return ttl

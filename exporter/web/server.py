@@ -32,6 +32,8 @@ from exporter.web.tls import allowed
 MAX_REQUESTS = 40
 BACKLOG = 1024  # connections that the kernel queues until they are accepted
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
+_POLICY_NAME = "Content-Security-Policy"
+_POLICY = (_POLICY_NAME, "default-src 'none'; frame-ancestors 'none'")
 
 
 class ConnectionSlot:
@@ -130,7 +132,7 @@ class WebServer:
                 text = "Too many connections; try again."
                 response = sentence(HTTPStatus.SERVICE_UNAVAILABLE, text, close=True)
                 connection = HttpConnection(reader, writer, writer.transport)
-                await connection.respond(response)
+                await connection.respond(self._with_headers(response))
                 await connection.linger()
         except OSError:
             pass
@@ -202,7 +204,8 @@ class WebServer:
 
     def _with_headers(self, response: Response) -> Response:
         """Return the response with the configured headers. Every response must have these headers."""
-        return response.with_headers(_NOSNIFF, *self._file.config.headers)
+        own = () if any(name == _POLICY_NAME for name, _ in response.headers) else (_POLICY,)
+        return response.with_headers(*own, _NOSNIFF).with_headers(*self._file.config.headers)
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

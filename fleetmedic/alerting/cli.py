@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.files import write_atomic
+from fleetmedic.kernel.files import write_output
 from fleetmedic.kernel.home import home
 from fleetmedic.kernel.share import share
 
@@ -106,7 +106,7 @@ def render(
         click.echo(text, nl=False)
         return
     try:
-        write_atomic(out, text)
+        write_output(out, text)
     except OSError as error:
         raise UserError(
             f"--out {out}: cannot write the file ({error.strerror}). Choose another file."

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from fleetmedic.alerting.expressions import expression
 from fleetmedic.alerting.intervals import Window, interval
 from fleetmedic.alerting.settings import Maintenance, Matches, Notifications
+from fleetmedic.kernel.labels import WATCHDOG
 
 # The dead man's switch: its route precedes the routes of maintenance, so no window mutes it.
-_NEVER_MUTED = "Watchdog"
+_NEVER_MUTED = WATCHDOG
 
 
 def is_open(window: Window, now: float) -> bool:

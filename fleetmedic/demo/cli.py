@@ -17,6 +17,7 @@ from fleetmedic.demo.timeline import Timeline, lines
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, home
 from fleetmedic.stack.lifecycle import Stack, StackOptions
+from fleetmedic.terminal.numbers import IntegerRange, NumberRange
 from fleetmedic.terminal.stack_option import port_base_option
 
 FACTOR = 30.0
@@ -25,7 +26,7 @@ FACTOR = 30.0
 @click.command()
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**31 - 1),
+    type=IntegerRange(0, 2**31 - 1),
     help="Seed for the random choice of each fault's GPU, strength and time. [default: random]",
 )
 @click.option(
@@ -43,7 +44,7 @@ FACTOR = 30.0
 @click.option("--keep", is_flag=True, help="Keep the stack running after the demo, until Ctrl-C.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(10, 1800),
+    type=NumberRange(10, 1800),
     default=200.0,
     show_default=True,
     help="Time limit in seconds for all expected steps together.",

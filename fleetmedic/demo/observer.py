@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetmedic.localcluster.client import LocalCluster
-from remediator.journal import read_events
+from remediator.journal_reader import JournalReader
 
 MAX_BODY = 8_000_000
 
@@ -42,7 +42,7 @@ class StackObserver:
     def refresh(self) -> None:
         """Read the new events of the remediator's journal, and the alerts that are active now."""
         after = self.journal[-1]["seq"] if self.journal else 0
-        self.journal.extend(read_events(self.state / "remediator" / "data", after=after))
+        self.journal.extend(JournalReader(self.state / "remediator" / "data").lines(after=after))
         for item in _get_json(f"{self.urls['alertmanager']}/api/v2/alerts") or []:
             labels = {str(key): str(value) for key, value in item["labels"].items()}
             starts = datetime.fromisoformat(item["startsAt"]).timestamp()

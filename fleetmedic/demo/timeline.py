@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fleetmedic.kernel.files import write_atomic
+from fleetmedic.kernel.files import write_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Timeline:
         """Write the timeline as JSON, with `since_fault` and `step_seconds` added to each step."""
         body: dict[str, Any] = asdict(self)
         body["rows"] = [row for name in self.stories for row in _with_seconds(self.story(name))]
-        write_atomic(path, json.dumps(body, indent=1) + "\n")
+        write_output(path, json.dumps(body, indent=1) + "\n")
 
 
 def _with_seconds(rows: list[TimelineRow]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ small machine.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -91,8 +92,14 @@ async def read_request(
         raise BadRequest(error.error_status_hint) from None
     if body is None:
         return None
-    path = head.target.partition(b"?")[0].decode("ascii")
-    return HttpRequest(head.method.decode("ascii"), path, body, _headers(head))
+    if head.http_version not in (b"1.0", b"1.1"):
+        raise BadRequest(505)
+    headers, target = _headers(head), head.target.decode("ascii")
+    if target.lower().startswith(("http://", "https://")):  # absolute form, which names the host
+        headers["host"], slash, rest = target.partition("://")[2].partition("/")
+        target = slash + rest or "/"
+    path = target.partition("?")[0]
+    return HttpRequest(head.method.decode("ascii"), path, body, headers)
 
 
 async def _begins(reader: asyncio.StreamReader, connection: h11.Connection) -> bool:
@@ -149,6 +156,7 @@ def render(
         ("Content-Type", response.content_type),
         ("Content-Length", str(len(response.body))),
         ("X-Content-Type-Options", "nosniff"),
+        ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ]
     if response.allow:
         headers.append(("Allow", response.allow))
@@ -169,12 +177,26 @@ def _server_side() -> h11.Connection:
     return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
 
 
+@dataclass(slots=True, eq=False)
+class _Place:
+    """The place of a connection. `waiting`: the time at which it began to wait for a complete request;
+    None while a request is being answered."""
+
+    writer: asyncio.StreamWriter
+    waiting: float | None = field(default_factory=time.monotonic)
+
+
 class HttpServer:
-    """An HTTP server that passes every request to one handler."""
+    """An HTTP server that passes every request to one handler.
+
+    At the limit, a new connection replaces the one that has waited longest for a complete request. So
+    idle and slow clients cannot block others. If all connections are being answered, it gets 503.
+    """
 
     def __init__(self, handler: HttpHandler, max_connections: int = MAX_CONNECTIONS) -> None:
         self._handler = handler
         self._max = max_connections
+        self._places: set[_Place] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -200,28 +222,40 @@ class HttpServer:
             task.cancel()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= self._max:
+        if not self._make_room():
             writer.write(render(HttpResponse(503, retry_after=1), _server_side(), close=True))
             return await _close(writer)
+        place = _Place(writer)
+        self._places.add(place)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - asyncio runs this as a task
         self._connections.add(task)
         try:
-            await self._serve(reader, writer, task)
+            await self._serve(reader, place, task)
         except (OSError, asyncio.CancelledError):  # TimeoutError is an OSError
             pass  # the client disconnected or does not read, or the server is closing
         finally:
             self._busy.discard(task)
+            self._places.discard(place)
             await _close(writer)
             self._connections.discard(task)
 
+    def _make_room(self) -> bool:
+        """Return whether another connection is accepted. Closes a waiting connection if necessary."""
+        if len(self._places) < self._max:
+            return True
+        waiting = [(since, place) for place in self._places if (since := place.waiting) is not None]
+        if not waiting:
+            return False
+        _, longest = min(waiting, key=lambda each: each[0])
+        self._places.discard(longest)
+        longest.writer.transport.abort()
+        return True
+
     async def _serve(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        task: asyncio.Task[None],
+        self, reader: asyncio.StreamReader, place: _Place, task: asyncio.Task[None]
     ) -> None:
-        connection = _server_side()
+        connection, writer = _server_side(), place.writer
         while not self._draining:
             try:
                 request = await read_request(reader, connection)
@@ -232,12 +266,14 @@ class HttpServer:
             if request is None:
                 return
             self._busy.add(task)
+            place.waiting = None
             response = await self._handler(request)
             head_only = request.method == "HEAD"
             writer.write(render(response, connection, close=self._draining, head_only=head_only))
             async with asyncio.timeout(WRITE_SECONDS):
                 await writer.drain()
             self._busy.discard(task)
+            place.waiting = time.monotonic()
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()

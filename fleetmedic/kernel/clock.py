@@ -1,13 +1,17 @@
-"""Time inside an event loop. Decision functions take `now` as an argument."""
+"""Time that never jumps. Decision functions take `now` as an argument."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 
 def monotonic() -> float:
-    """Return the running event loop's time (seconds). It never jumps, and a test may run it faster.
+    """Return the running event loop's time (seconds), so that a loop with virtual time moves everything.
 
-    Raises RuntimeError without a running event loop.
+    Without a running loop, return the machine's monotonic clock, which is also the default of a loop.
     """
-    return asyncio.get_running_loop().time()
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()

@@ -1,8 +1,9 @@
-"""Write files atomically: write a temporary file, sync it, rename it."""
+"""Write files atomically: write a temporary file, sync it, rename it. Keep the links and devices of users."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -30,3 +31,31 @@ def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, sync: bool
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_output(path: Path, data: str | bytes) -> None:
+    """Write an output file that a user named, where a shell redirection would write it.
+
+    A regular file is replaced atomically. The target of a symbolic link is written, and the link is
+    kept. A device or a pipe is written to and never replaced. Raises OSError.
+
+    Other files are written with `write_atomic`: a process must not follow the links of other users.
+    """
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        there = None
+    if there is None or stat.S_ISREG(there.st_mode):
+        target = Path(os.path.realpath(path))
+        if there is None or _is_same(target, there):
+            write_atomic(target, data)
+            return
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def _is_same(target: Path, there: os.stat_result) -> bool:
+    """Return whether a resolved path is the file. A link in /proc may name a deleted file."""
+    try:
+        return os.path.samestat(target.stat(), there)
+    except OSError:
+        return False

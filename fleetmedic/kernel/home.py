@@ -76,8 +76,13 @@ class StackFile:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             raise UserError(
-                f"no stack was started in {state}. Run {up}, or select another stack with --state-dir or "
-                "--port-base."
+                f"no stack was started in {state}, or it is still starting. Run {up}, or select another "
+                "stack with --state-dir or --port-base."
+            ) from None
+        except NotADirectoryError:
+            raise UserError(
+                f"the state directory {state} is not a directory. Select another one with --state-dir or "
+                "FLEETMEDIC_STATE_DIR."
             ) from None
         except OSError as error:
             said = f"cannot use {path}: {error.strerror}. Run the command as the user of the stack."

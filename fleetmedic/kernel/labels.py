@@ -24,6 +24,9 @@ JOB_ID = "job_id"
 SERVICE = "service"
 PLAYBOOK = "playbook"
 
+# The alert that always fires. It tests the alert path.
+WATCHDOG = "Watchdog"
+
 SEVERITIES = ("critical", "warning", "info", "none")
 CATEGORIES = ("gpu", "node", "job", "service", "pipeline", "capacity", "security", "meta")
 

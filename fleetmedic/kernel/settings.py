@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.wording.invalid_keys import error_parts, named
 from fleetmedic.wording.malformed import encoding_problem, json_problem, yaml_problem
 
 T = TypeVar("T")
@@ -76,10 +77,11 @@ def parse_yaml(text: str, where: str) -> object:
 
 def convert(value: object, shape: type[T], where: str) -> T:
     """Validate a value against a Struct. Raises UserError with the path of the invalid key."""
+    value = value if value is not None else {}
     try:
-        return msgspec.convert(value if value is not None else {}, shape)
+        return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {_with_number(misfit(error, shape), value)}") from None
+        raise UserError(f"{where}: {_with_number(misfit(error, shape, value), value)}") from None
 
 
 def parse_json(body: bytes, shape: type[T], where: str) -> T:
@@ -87,7 +89,7 @@ def parse_json(body: bytes, shape: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {misfit(error, shape)}") from None
+        raise UserError(f"{where}: {misfit(error, shape, _untyped(body))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{where}: at $: invalid JSON ({json_problem(body, error)}).") from None
 
@@ -113,16 +115,26 @@ def _with_number(sentence: str, value: object) -> str:
     return f"{sentence} Write {str(value)[:40]} as {written} and without quotes."
 
 
-def misfit(error: msgspec.ValidationError, shape: type | None = None) -> str:
+def misfit(error: msgspec.ValidationError, shape: type | None = None, value: object = None) -> str:
     """Return msgspec's error as a sentence that begins with the path: `at $.a[0]: expected ...`.
 
-    With the expected `shape`, an invalid enum value is followed by the valid ones.
+    With the expected `shape`, an invalid enum value or tag is followed by the valid ones. With the
+    `value` too, the path contains the keys of mappings.
     """
-    what, _, path = str(error).partition(" - at ")
+    what, path = error_parts(error)
     key = "a key of " if path.startswith("`key`") else ""
     place = path.removeprefix("`key` in ").strip("`") or "$"
-    valid = _valid_values(shape, place) if shape and what.startswith("Invalid enum value") else ""
+    choice = what.startswith(("Invalid enum value", "Invalid value"))
+    valid = _valid_values(shape, place) if shape and choice else ""
+    place = named(place, error, value, shape) if shape else place
     return f"at {key}{place}: {what[:1].lower()}{what[1:400]}{valid}."
+
+
+def _untyped(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # the decoder stopped before the malformed part
 
 
 def _valid_values(shape: type, place: str) -> str:
@@ -135,6 +147,9 @@ def _valid_values(shape: type, place: str) -> str:
                 field.type for field in getattr(one, "fields", ()) if field.encode_name == name
             ]
             inner += [getattr(one, kind) for kind in _ITEMS if hasattr(one, kind) and not name]
+        tags = [str(one.tag) for one in members if getattr(one, "tag_field", None) == name]
+        if tags:
+            return f"; expected one of: {', '.join(tags)}"
         members = tuple(each for one in inner for each in getattr(one, "types", (one,)))
     values = [str(v) for one in members for v in getattr(one, "values", getattr(one, "cls", ()))]
     return f"; expected one of: {', '.join(values)}" if values else ""

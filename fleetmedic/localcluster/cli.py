@@ -18,6 +18,7 @@ from fleetmedic.localcluster.job_output import JobOutput, follow_output
 from fleetmedic.localcluster.jobs_cli import checked_name, open_cluster, warn_if_stopped
 from fleetmedic.localcluster.model import JobSpec
 from fleetmedic.localcluster.tables import print_nodes
+from fleetmedic.terminal.numbers import IntegerRange, NumberRange
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 from fleetmedic.wording.counts import counted
 
@@ -50,7 +51,7 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--gpus",
-    type=click.IntRange(1, 1024),
+    type=IntegerRange(1, 1024),
     default=1,
     show_default=True,
     help="Number of GPUs for the job, all on one node.",
@@ -75,7 +76,7 @@ def _environment(given: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(0.1, 600),
+    type=NumberRange(0.1, 600),
     default=5.0,
     show_default=True,
     help="Grace period between SIGTERM and SIGKILL, in seconds.",
@@ -218,7 +219,7 @@ def nodes(stack: StackLocation) -> None:
 @stack_option
 @click.option(
     "--grace",
-    type=click.FloatRange(0, 60),
+    type=NumberRange(0, 60),
     default=4.0,
     show_default=True,
     help="Grace period between SIGTERM and SIGKILL, in seconds.",

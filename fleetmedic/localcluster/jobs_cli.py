@@ -19,6 +19,7 @@ from fleetmedic.localcluster.job_output import JobOutput, follow_output
 from fleetmedic.localcluster.model import JobView
 from fleetmedic.localcluster.tables import as_json as render_json
 from fleetmedic.localcluster.tables import print_jobs
+from fleetmedic.terminal.numbers import IntegerRange
 from fleetmedic.terminal.output import lines_option
 from fleetmedic.terminal.stack_option import (
     StackLocation,
@@ -165,7 +166,7 @@ def show_job(job_id: str, as_json: bool, stack: StackLocation) -> None:
 )
 @click.option(
     "--attempt",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     help="Number of the attempt; each restart of the job is a new attempt. [default: the latest attempt]",
 )
 @lines_option

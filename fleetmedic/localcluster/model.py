@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from fleetmedic.kernel.errors import UserError
 
@@ -98,6 +99,14 @@ class JobSpec:
     node: str | None = None
 
 
+class AttemptFailure(NamedTuple):
+    """A failure of a job's own command: its time (Unix seconds), its node, and how the command ended."""
+
+    at: float
+    node: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class JobView:
     """The current state of a job. Times are Unix seconds.
@@ -106,7 +115,8 @@ class JobView:
     other GPUs. `node` and `gpus` are the place where the job runs or waits, or where it ran last.
     `signals` contains the op_ids of delivered checkpoint requests, and `restart_ops` those of
     accepted restart requests. `restarts_done` contains the op_ids of restarts after which the job
-    ran again.
+    ran again. `failed_by` contains the op_id of the request that failed the job. `failure` describes
+    the end of the latest ended attempt if it counts as a failure of the job, otherwise None.
     """
 
     id: str
@@ -130,6 +140,8 @@ class JobView:
     signals: tuple[str, ...] = ()
     restart_ops: tuple[str, ...] = ()
     restarts_done: tuple[str, ...] = ()
+    failed_by: tuple[str, ...] = ()
+    failure: AttemptFailure | None = None
 
     @property
     def latest_attempt(self) -> int:

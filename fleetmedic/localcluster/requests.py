@@ -25,8 +25,10 @@ def check_spec(spec: JobSpec, nodes: list[NodeView]) -> None:
             f"job name: expected at most {MAX_NAME} letters, digits, '.', '_' and '-', starting with "
             f"a letter or digit, got {spec.name[:80]!r}."
         )
+    if spec.command and not spec.command[0]:
+        raise UserError("job command: the first word is empty; expected a program.")
     words = [*spec.command, *spec.env, *spec.env.values(), spec.cwd, spec.checkpoint_dir or ""]
-    if not spec.command or not spec.command[0] or len(spec.command) > MAX_ARGUMENTS:
+    if not spec.command or len(spec.command) > MAX_ARGUMENTS:
         raise UserError(f"job command: expected 1 to {MAX_ARGUMENTS} words.")
     if any("\0" in word for word in words) or sum(map(len, words)) > MAX_SPEC_BYTES:
         raise UserError(

@@ -73,7 +73,7 @@ class ExitStatus:
             return f"was killed by signal {self.signal}"
         if self.code is None:
             return "is gone without an exit code"
-        known = {126: " (command not executable)", 127: " (command not found)"}
+        known = {126: " (command cannot be executed)", 127: " (command not found)"}
         return f"exited with {self.code}{known.get(self.code, '')}"
 
 

@@ -25,7 +25,7 @@ import time
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 ALREADY_CLAIMED = 75
-NOT_STARTED = 127
+NOT_EXECUTABLE, NOT_FOUND = 126, 127  # exit codes as of a shell
 CHUNK = 65536
 
 
@@ -76,17 +76,22 @@ def _run_command(order: dict[str, object], gate: int, output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     if os.read(gate, 1) != b"g":  # the shim died before the pid was recorded
-        os._exit(NOT_STARTED)
+        os._exit(NOT_FOUND)
     command = order["command"]
     environment = order["env"]
     assert isinstance(command, list)  # noqa: S101 - the controller wrote it
     assert isinstance(environment, dict)  # noqa: S101
     try:
         os.chdir(str(order["cwd"]))
+    except OSError as error:
+        os.write(2, f"cannot use the directory {order['cwd']}: {error.strerror}\n".encode())
+        os._exit(NOT_EXECUTABLE)
+    try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - without a shell
     except OSError as error:
         os.write(2, f"cannot start {command[0]}: {error.strerror or error}\n".encode())
-    os._exit(NOT_STARTED)
+        missing = isinstance(error, FileNotFoundError) and not os.path.exists(command[0])  # noqa: PTH110
+        os._exit(NOT_FOUND if missing else NOT_EXECUTABLE)
 
 
 class Log:

@@ -12,6 +12,7 @@ import msgspec
 
 from fleetmedic.localcluster.model import (
     Allocation,
+    AttemptFailure,
     GpuView,
     JobSpec,
     JobState,
@@ -20,7 +21,7 @@ from fleetmedic.localcluster.model import (
     Quarantine,
     WorkloadView,
 )
-from fleetmedic.localcluster.retry import Suspicion, suspected
+from fleetmedic.localcluster.retry import JobReason, Suspicion, suspected
 
 LOG_NAME = "output.log"
 
@@ -100,9 +101,13 @@ def allocations(db: sqlite3.Connection, node: str) -> list[Allocation]:
     return [Allocation(row["idx"], row["uuid"], row["job_id"], row["user"]) for row in rows]
 
 
+# `e` is the latest ended attempt of a job whose last end counts as its own failure (jobs.charged).
 _JOB = (
-    "SELECT j.*, a.pid FROM jobs j LEFT JOIN attempts a"
+    "SELECT j.*, a.pid, e.ended AS failed_at, e.node AS failed_on, e.exit AS failed_with"
+    " FROM jobs j LEFT JOIN attempts a"
     " ON a.job_id = j.id AND a.n = j.attempt AND a.state = 'RUNNING'"
+    " LEFT JOIN attempts e ON j.charged AND e.job_id = j.id AND e.n ="
+    " (SELECT max(n) FROM attempts WHERE job_id = j.id AND state = 'ENDED')"
 )
 _ONE_JOB = f"{_JOB} WHERE j.id = ?"
 _ALL_JOBS = (
@@ -126,6 +131,10 @@ def _job(row: sqlite3.Row, folder: Path, ops: list[Any]) -> JobView:
     spec = read_spec(row["spec"])
     log = attempt_dir(folder, row["id"], row["attempt"]) / LOG_NAME if row["attempt"] else None
     restarts = [op for op in ops if op["verb"] == "restart"]
+    by_request = (row["state"], row["reason"]) == (JobState.FAILED, JobReason.FAILED_BY_REQUEST)
+    failure = None
+    if row["failed_at"] is not None:
+        failure = AttemptFailure(row["failed_at"], row["failed_on"], row["failed_with"])
     return JobView(
         id=row["id"],
         state=JobState(row["state"]),
@@ -147,6 +156,9 @@ def _job(row: sqlite3.Row, folder: Path, ops: list[Any]) -> JobView:
         signals=tuple(op["op_id"] for op in ops if op["verb"] == "signal" and op["done"]),
         restart_ops=tuple(op["op_id"] for op in restarts),
         restarts_done=tuple(op["op_id"] for op in restarts if op["done"]),
+        # The first request ends the job; later ones find an ended job, or one that is being stopped.
+        failed_by=tuple(op["op_id"] for op in ops if by_request and op["verb"] == "fail")[:1],
+        failure=failure,
     )
 
 

@@ -18,6 +18,7 @@ from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import status as view
 from fleetmedic.stack.binaries import OVERRIDES
 from fleetmedic.stack.detach import run_detached
+from fleetmedic.stack.directory_lock import holder
 from fleetmedic.stack.identity import alive
 from fleetmedic.stack.lifecycle import Stack, StackOptions, end_leftovers
 from fleetmedic.stack.logs import follow, last_lines
@@ -25,6 +26,7 @@ from fleetmedic.stack.plan import LEVELS, decide
 from fleetmedic.stack.reaper import send, wait_for_end
 from fleetmedic.stack.services import log_names, log_of
 from fleetmedic.terminal.disk_errors import access_cure, user_name
+from fleetmedic.terminal.numbers import IntegerRange, NumberRange
 from fleetmedic.terminal.output import lines_option
 from fleetmedic.terminal.stack_option import (
     StackLocation,
@@ -43,7 +45,12 @@ DOWN_SECONDS = 15.0
 @click.option(
     "--detach", is_flag=True, help="Run in the background; return when the stack is ready."
 )
-@click.option("--reset", is_flag=True, help="Delete the contents of the state directory first.")
+@click.option(
+    "--reset",
+    is_flag=True,
+    help="Delete the state of earlier runs first: the stack's directories with everything in them, and its logs. "
+    "Other files in the state directory are kept.",
+)
 @click.option(
     "--level",
     type=click.Choice(LEVELS),
@@ -56,28 +63,28 @@ DOWN_SECONDS = 15.0
 )
 @click.option(
     "--nodes",
-    type=click.IntRange(1, 64),
+    type=IntegerRange(1, 64),
     default=4,
     show_default=True,
     help="Number of simulated nodes.",
 )
 @click.option(
     "--gpus",
-    type=click.IntRange(1, 16),
+    type=IntegerRange(1, 16),
     default=8,
     show_default=True,
     help="GPUs per simulated node.",
 )
 @click.option(
     "--time-factor",
-    type=click.FloatRange(1, 1000),
+    type=NumberRange(1, 1000),
     default=1.0,
     show_default=True,
     help="Speed-up factor for tests: all durations in rules, detectors and the remediator are divided by it. Use 1 in production.",
 )
 @click.option(
     "--scrape-interval",
-    type=click.FloatRange(1, 300),
+    type=NumberRange(1, 300),
     default=5.0,
     show_default=True,
     help="Prometheus' scrape interval in seconds.",
@@ -174,7 +181,12 @@ def down(stack: StackLocation) -> None:
       fleetmedic up down --port-base 19090
     """
     state = stack.state
-    supervisor = StackFile.read(state, stack.port_base).supervisor
+    # a stack that is starting has no stack.json yet, or the one of an earlier run
+    if (supervisor := holder(state)) is None:
+        if not (state / "stack.json").exists():
+            click.echo(f"No stack is running in {state}: no stack was started there.")
+            return
+        supervisor = StackFile.read(state, stack.port_base).supervisor
     if supervisor is None or not alive(supervisor):
         left = end_leftovers(state)
         click.echo(
@@ -285,8 +297,9 @@ def _draw(stack: Stack, state: Path) -> None:
         try:
             while True:
                 now = StackFile.read(state)
+                rows = view.check_processes(now)
                 live.update(
-                    view.table(view.check_processes(now), view.title(now, state)), refresh=True
+                    view.table(rows, view.title(now, state), live.console.width), refresh=True
                 )
                 time.sleep(1.0)
         finally:
@@ -294,6 +307,9 @@ def _draw(stack: Stack, state: Path) -> None:
 
 
 def _show(state: Path, port_base: int) -> bool:
+    if text := view.starting(state):
+        click.echo(text)
+        return False
     stack = StackFile.read(state, port_base)
     if text := view.stopped(stack, state):
         click.echo(text)
@@ -305,7 +321,8 @@ def _show(state: Path, port_base: int) -> bool:
     else:
         from rich.console import Console
 
-        Console().print(view.table(rows, view.title(stack, state)))
+        console = Console()
+        console.print(view.table(rows, view.title(stack, state), console.width))
     click.echo(view.dashboards_line(stack))
     for line in view.stops(stack):
         click.echo(line)

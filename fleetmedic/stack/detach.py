@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fleetmedic.kernel.errors import UserError
+from fleetmedic.stack.directory_lock import announce
+from fleetmedic.stack.identity import identity
 from fleetmedic.stack.lifecycle import Stack, StackOptions, require_ours
 from fleetmedic.stack.service_supervisor import Report, without_mark
 from fleetmedic.terminal.disk_errors import explain, unusable
@@ -39,7 +41,7 @@ def run_detached(options: StackOptions, report: Report, timeout: float) -> None:
         raise unusable(folder, error) from None
     settings = {**asdict(options), "state_dir": str(options.state_dir)}
     with log:
-        subprocess.Popen(
+        child = subprocess.Popen(
             [
                 sys.executable,
                 "-P",
@@ -57,6 +59,11 @@ def run_detached(options: StackOptions, report: Report, timeout: float) -> None:
             pass_fds=(write,),
             env=without_mark(),
         )
+        try:
+            announce(options.state_dir, identity(child.pid))
+        except OSError as error:
+            child.terminate()
+            raise unusable(options.state_dir, error) from None
     os.close(write)
     with os.fdopen(read) as lines:
         for line in lines:

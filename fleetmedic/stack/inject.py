@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from fleetmedic.hardware import faults
-from fleetmedic.hardware.state import Hardware
+from fleetmedic.hardware.state import GpuState, Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target, TargetKind
 from fleetmedic.localcluster.client import LocalCluster
+from fleetmedic.stack.fault_notes import speed_note, xid_note
 from fleetmedic.terminal.stack_option import (
     StackLocation,
     selected_stack,
@@ -95,8 +97,11 @@ def inject(
     stack: StackLocation,
 ) -> None:
     _require_used_options(click.get_current_context(), fault)
-    where = Target.parse(target)
-    if where.kind is not TargetKind.GPU or where.gpu is None:
+    try:
+        where = Target.parse(target)
+    except UserError:
+        where = None
+    if where is None or where.kind is not TargetKind.GPU or where.gpu is None:
         raise UserError(f"TARGET: expected NODE/INDEX, such as node2/3, got {target[:80]!r}.")
     folder = stack.state / "hardware"
     if not folder.is_dir():
@@ -105,6 +110,7 @@ def inject(
             "another stack with --state-dir or --port-base. Faults are never injected into real GPUs."
         )
     hardware = Hardware(folder)
+    before = hardware.gpu(where.name, where.gpu)
     faults.inject(
         hardware,
         where.name,
@@ -115,6 +121,9 @@ def inject(
         count=count,
         heals_by=heals_by,
     )
+    if fault == "heal" and _same_faults(before, hardware.gpu(where.name, where.gpu)):
+        click.echo(f"{where}: the GPU has no fault, so there was nothing to remove.")
+        return
     done = "removed all faults" if fault == "heal" else f"injected {fault}"
     why = suggested(f"why {where.name}/{where.gpu}")
     click.echo(f"{where}: {done}. Follow it with {suggested('incidents')} and {why}.")
@@ -122,6 +131,16 @@ def inject(
         click.echo(
             f"The GPU has no load, and `{fault}` shows only under load. {_how_to_load(stack, hardware, where)}"
         )
+    note = {"xid": xid_note(xid, count), "slow": speed_note(speed)}.get(fault)
+    if note:
+        click.echo(note)
+
+
+def _same_faults(before: GpuState, after: GpuState) -> bool:
+    """Return whether two states of a GPU differ at most in the time of their last change."""
+    return replace(before, fault_at=0.0, heals_by="none") == replace(
+        after, fault_at=0.0, heals_by="none"
+    )
 
 
 def _how_to_load(stack: StackLocation, hardware: Hardware, where: Target) -> str:

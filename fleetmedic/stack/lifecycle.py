@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack import binaries
+from fleetmedic.stack.directory_lock import MARK, DirectoryLock
 from fleetmedic.stack.disk_space import too_small
 from fleetmedic.stack.fetch import fetch
 from fleetmedic.stack.health import health_problem
@@ -31,7 +30,7 @@ from fleetmedic.wording.counts import counted
 
 __all__ = ["Stack", "StackOptions"]
 
-# What --reset deletes; other files in the directory are kept.
+# What --reset deletes, with everything in the directories; docs/stack.md lists them. Other files are kept.
 STATE_NAMES = (
     "hardware",
     "cluster",
@@ -45,8 +44,8 @@ STATE_NAMES = (
     "stack.json",
 )
 LOOK_SECONDS = 0.1
-# the lock of a state directory; it also marks the directory as fleetmedic's
-MARK = ".fleetmedic.lock"
+EXPORTERS_SECONDS = 20.0
+PROMETHEUS = "prometheus"
 
 
 class Stack:
@@ -59,7 +58,7 @@ class Stack:
     def __init__(self, options: StackOptions) -> None:
         self.options = options
         self.plan = decide(options)
-        self._lock: TextIO | None = None
+        self._lock: DirectoryLock | None = None
         self._supervisor: ServiceSupervisor | None = None
         self._health: dict[str, str] = {}
         self._report: Report = lambda _: None
@@ -102,8 +101,23 @@ class Stack:
         self._save()
 
     def start(self) -> None:
-        """Start every process of the stack, without waiting until it is ready."""
-        self._running().start()
+        """Start every process of the stack, without waiting until it is ready.
+
+        With a time factor, Prometheus starts when the exporters respond. Otherwise the shortened alerts
+        for unreachable nodes fire before the exporters have started.
+        """
+        supervisor = self._running()
+        if self.options.factor == 1:
+            supervisor.start()
+            return
+        supervisor.hold(PROMETHEUS)
+        supervisor.start()
+        exporters = [url for name, url in self._health.items() if name.startswith("exporter-")]
+        deadline = time.monotonic() + EXPORTERS_SECONDS
+        while any(map(health_problem, exporters)) and time.monotonic() < deadline:
+            if self._stopped.wait(LOOK_SECONDS):
+                return
+        supervisor.start_one(PROMETHEUS)
 
     def wait_ready(self, timeout: float, report: Report | None = None) -> None:
         """Wait until every process passes its health check.
@@ -135,7 +149,7 @@ class Stack:
             self._save(ended=True)
             self._supervisor = None
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def stop_one(self, name: str) -> None:
@@ -180,15 +194,11 @@ class Stack:
         require_ours(state)
         try:
             state.mkdir(parents=True, exist_ok=True)
-            self._lock = (state / MARK).open("a+")
+            self._lock = DirectoryLock(state)
+        except BlockingIOError:
+            raise UserError(_already_runs(state)) from None
         except OSError as error:
             raise unusable(state, error) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            self._lock = None
-            raise UserError(_already_runs(state)) from None
         end_leftovers(state)
 
     def _backfill(self, report: Report) -> None:
@@ -265,14 +275,14 @@ def require_ours(state: Path) -> None:
 
 def _already_runs(state: Path) -> str:
     return (
-        f"a stack already runs in {state}. {suggested('up status', state)} shows it, and "
+        f"a stack already runs or starts in {state}. {suggested('up status', state)} shows it, and "
         f"{suggested('up down', state)} stops it. A second stack needs another --state-dir and another "
         "--port-base."
     )
 
 
 def reset(state: Path) -> None:
-    """Delete a stack's state from its directory. Other files are kept."""
+    """Delete a stack's state from its directory: STATE_NAMES with all contents, and the logs. Other files are kept."""
     for path in [*(state / name for name in STATE_NAMES), *(state / "logs").glob("*.log*")]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -110,6 +110,10 @@ class ServiceSupervisor:
         )
         self._thread.start()
 
+    def hold(self, name: str) -> None:
+        """Start one service only when `start_one` is called. Call this before `start`."""
+        self.children[name].wanted = False
+
     def stop_one(self, name: str) -> None:
         """Stop one service, and do not restart it."""
         self._want(name, wanted=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
+from fleetmedic.stack.directory_lock import holder
 from fleetmedic.stack.health import health_problem, ready_url
 from fleetmedic.stack.identity import alive
 from fleetmedic.terminal.output import clean
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 DOWN = "down"
+WIDE = 90  # columns that the whole status table needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,8 @@ def lines(rows: Iterable[ProcessStatus]) -> list[str]:
     ]
 
 
-def table(rows: Iterable[ProcessStatus], title: str) -> Table:
-    """Return the status of the stack as a rich table."""
+def table(rows: Iterable[ProcessStatus], title: str, width: int = WIDE) -> Table:
+    """Return the status of the stack as a rich table. A narrow terminal gets only the first two columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -124,17 +126,13 @@ def table(rows: Iterable[ProcessStatus], title: str) -> Table:
         ("memory", "right"),
         ("URL", "left"),
     ):
-        drawn.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        if width >= WIDE or heading in ("process", "state"):
+            drawn.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         colour = "green" if row.trouble is None else "red"
-        drawn.add_row(
-            row.name,
-            Text(": ".join(filter(None, (row.state, row.reason))), style=colour),
-            str(row.pid or "-"),
-            _age(row.uptime),
-            _size(row.memory),
-            row.url or "",
-        )
+        state = Text(": ".join(filter(None, (row.state, row.reason))), style=colour)
+        usage = (str(row.pid or "-"), _age(row.uptime), _size(row.memory), row.url or "")
+        drawn.add_row(row.name, state, *(usage if width >= WIDE else ()))
     return drawn
 
 
@@ -142,6 +140,19 @@ def title(stack: StackFile, state: Path) -> str:
     """Return the title of the status table."""
     kind = "SIMULATED GPUs" if stack.simulated else "real GPUs"
     return f"fleetmedic, cluster {stack.cluster}, {kind}, state directory {state}"
+
+
+def starting(state: Path) -> str | None:
+    """Return the message for a stack that is starting and not described yet; None otherwise."""
+    who = holder(state)
+    if who is None:
+        return None
+    try:
+        if StackFile.read(state).supervisor == who:
+            return None
+    except UserError:
+        pass  # the first start in this directory
+    return f"A stack is starting in {state} (process {who[0]}). {suggested('up down', state)} stops it."
 
 
 def stopped(stack: StackFile, state: Path) -> str | None:

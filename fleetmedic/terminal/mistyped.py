@@ -20,6 +20,12 @@ _UNKNOWN = re.compile(r"No such command '(?P<name>[^']*)'")
 _SAME = {"start": "up", "stop": "up down"}
 
 
+def without_guess(error: click.UsageError) -> None:
+    """Remove the command that newer versions of click suggest, because click accepts less similar names."""
+    if _UNKNOWN.match(error.message) and getattr(error, "possibilities", None):
+        error.possibilities = None  # type: ignore[attr-defined]
+
+
 def advice(error: click.UsageError, words: Sequence[str]) -> str:
     """Return the hint for a usage error of the command line `words`; empty if no hint applies."""
     if error.ctx is None or getattr(error, "possibilities", None):

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
+from fleetmedic.terminal.numbers import IntegerRange
+
 GAP = 3  # spaces between the columns of a table
 # Printable characters that are drawn as empty space: Hangul fillers and the empty Braille pattern.
 _INVISIBLE = frozenset(" \u115f\u1160\u2800\u3164\uffa0")
@@ -19,7 +21,7 @@ lines_option = click.option(
     "-n",
     "--lines",
     "count",
-    type=click.IntRange(1, 100_000),
+    type=IntegerRange(1, 100_000),
     metavar="NUMBER",
     default=40,
     show_default=True,

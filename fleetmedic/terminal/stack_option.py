@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from fleetmedic.kernel.home import DEFAULT_PORT_BASE, stack_options, state_dir
+from fleetmedic.terminal.numbers import IntegerRange
 
 _OPTIONS = ("state_dir", "port_base")
 # The other options that a suggested command repeats. Only commands that query a remediator have them.
@@ -27,12 +28,21 @@ class StackLocation(NamedTuple):
     port_base: int
 
 
+class _StateDirectory(click.Path):
+    """A path that is not empty. An empty path would be the current directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("expected a directory, got an empty string.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def port_base_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option --port-base to a command. The value is None if the user does not set the
     option."""
     return click.option(
         "--port-base",
-        type=click.IntRange(1024, 65_000),
+        type=IntegerRange(1024, 65_000),
         metavar="PORT",
         help="Port of Prometheus. The other processes use higher ports: Alertmanager +3, remediator +5, "
         f"exporters from +320. [default: {DEFAULT_PORT_BASE}]",
@@ -44,7 +54,7 @@ def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--state-dir",
-        type=click.Path(file_okay=False, readable=False, path_type=Path),
+        type=_StateDirectory(file_okay=False, readable=False, path_type=Path),
         help="State directory of the stack. Default: $FLEETMEDIC_STATE_DIR if it is set, otherwise "
         "$FLEETMEDIC_HOME/stack, or $FLEETMEDIC_HOME/stack-PORT if --port-base is not "
         f"{DEFAULT_PORT_BASE}.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fleetmedic.kernel.registry import Registry
 from remediator.actions.base import Action
 from remediator.actions.checkpoint import SignalCheckpoint
+from remediator.actions.fail_job import FailJob
 from remediator.actions.notify import Notify
 from remediator.actions.quarantine import GPU, NODE, QuarantineTarget
 from remediator.actions.reboot_node import RebootNode
@@ -32,6 +33,7 @@ def actions() -> Registry[Action]:
         Verify(),
         ReleaseTarget(),
         Scale(),
+        FailJob(),
     )
     return Registry("action", members)
 

@@ -63,12 +63,15 @@ async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]
     These are the target and the hardware that other alerts report as unhealthy. A job that the
     cluster has already moved off the target stays where it runs, even if an alert names other
     hardware that the job uses. For an incident about the job itself, the job's own GPUs are not
-    excluded, because they are not suspected.
+    excluded, because they are not suspected. If the job fails repeatedly, the step names the nodes on
+    which it failed, and other hardware comes from the alerts that are active now.
     """
     if step.target.kind is TargetKind.JOB:
-        return step.also
+        ends = tools.playbook.jobs is not None and tools.playbook.jobs.then is not None
+        now = sorted(tools.senses.reported_now) if ends else ()
+        return tuple(dict.fromkeys((*step.also, *now)))
     job = await tools.cluster.job(job_id) if step.also else None
-    moved = job is not None and job.running and _left(step.target, job.places())
+    moved = job is not None and job.running and not job.uses(step.target)
     return (step.target,) if moved else (step.target, *step.also)
 
 
@@ -78,22 +81,26 @@ async def _observe_job(job_id: str, step: Step, tools: Tools) -> Observation:
     if job is None or job.finished:
         return Observation(True, f"{job_id} has ended.")
     if restarted and job.running:
-        gpus = ",".join(map(str, job.gpus))
-        return Observation(True, f"{job_id} runs on {job.node} GPUs {gpus}.")
+        return Observation(True, f"{job_id} runs on {_described(job.places)}.")
     about_job = step.target.kind is TargetKind.JOB
     # Clusters name the state of a waiting job differently; a waiting job holds no GPUs.
     why = f": {job.reason}" if job.reason else ""
-    if not about_job and tools.waited() > PATIENCE and _left(step.target, job.places()):
+    if not about_job and tools.waited() > PATIENCE and not job.uses(step.target):
         return Observation(
             True, f"{job_id} has left {step.target} and waits for capacity elsewhere{why}."
         )
-    if not job.running and not job.places():
+    if not job.running and not job.places:
         return Observation(False, f"{job_id} waits for capacity{why}.")
     return Observation(False, f"{job_id} is {job.state}{why}.")
 
 
-def _left(target: Target, places: tuple[Target, ...]) -> bool:
-    return all(
-        place != target and not (target.kind is TargetKind.NODE and place.name == target.name)
-        for place in places
+def _described(places: tuple[Target, ...]) -> str:
+    """Return the GPUs of each node as text, such as "node1 GPUs 0,1"."""
+    gpus: dict[str, list[str]] = {}
+    for place in places:
+        gpus.setdefault(place.name, [])
+        if place.gpu is not None:
+            gpus[place.name].append(str(place.gpu))
+    return " and ".join(
+        f"{name} GPUs {','.join(held)}" if held else name for name, held in gpus.items()
     )

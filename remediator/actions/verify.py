@@ -14,7 +14,7 @@ from fleetmedic.wording.counts import counted
 from remediator.actions.base import Action, Observation, Tools
 from remediator.core.action import HARDWARE, ActionSpec, Capability, Effect, Level
 from remediator.core.model import Step
-from remediator.core.plan import OPINION, WATCH
+from remediator.core.plan import METRICS, OPINION, WATCH
 from remediator.health import Health
 
 
@@ -37,6 +37,8 @@ class Verify(Action):
         plan = tools.playbook.verify
         if step.id == WATCH:
             return await self._observe_metrics(step, tools)
+        if step.id == METRICS:
+            return await self._observe_by_metrics(step, tools)
         if step.id == OPINION and tools.other_signal():
             text = "Another independent signal arrived before the test had a result."
             return Observation(True, text, ok=False)
@@ -78,14 +80,33 @@ class Verify(Action):
             self._healthy_since.pop(step.op_id, None)
             named = f"An alert still names {step.target}, or Alertmanager's response is incomplete."
             return Observation(False, health.text if quiet else named, ok=False)
+        return self._healthy_for(step, tools, health.text, ", and no alert names the target")
+
+    async def _observe_by_metrics(self, step: Step, tools: Tools) -> Observation:
+        """Check whether metrics stay healthy for `watch` seconds, because no load test is possible.
+
+        A repaired device has until the playbook's deadline to return. Then unhealthy metrics are a failed test.
+        """
+        repaired = tools.incident.repaired_at
+        since = repaired or tools.incident.opened
+        health = await tools.senses.health(step.target, since, settles=repaired is not None)
+        if health.state is Health.HEALTHY:
+            return self._healthy_for(step, tools, health.text)
+        self._healthy_since.pop(step.op_id, None)
+        sick = health.state is Health.SICK
+        over = sick and tools.waited() >= tools.playbook.verify.deadline
+        return Observation(over, health.text, ok=False, passed=False if sick else None)
+
+    def _healthy_for(self, step: Step, tools: Tools, said: str, also: str = "") -> Observation:
+        """Return the observation of healthy metrics: passed when they stayed healthy for `watch` seconds."""
         since = self._healthy_since.setdefault(step.op_id, monotonic())
         if monotonic() - since < tools.watch:
-            return Observation(
-                False, f"{health.text} They must stay healthy for {tools.watch:g} s.", ok=False
-            )
+            text = f"{said} They must stay healthy for {tools.watch:g} s."
+            return Observation(False, text, ok=False)
         del self._healthy_since[step.op_id]
-        text = f"{health.text} They stayed healthy for {tools.watch:g} s, and no alert names the target."
-        return Observation(True, text, passed=True)
+        return Observation(
+            True, f"{said} They stayed healthy for {tools.watch:g} s{also}.", passed=True
+        )
 
     async def act(self, step: Step, tools: Tools) -> None:
         """Do nothing here, because `observe` runs the tests."""

@@ -9,15 +9,18 @@ it after a crash before it acts again. A query that cannot be answered raises Cl
 returns False for "unknown".
 
 Adapters inherit from `Cluster`. An operation that an adapter does not implement raises Unsupported.
-`capabilities` lists the supported operations, so that plans can leave out the others.
+`capabilities` lists the supported operations, so that plans can leave out the others. The methods of an
+optional operation are declared with `needs`, and `implemented` reads which ones an adapter has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from types import FunctionType
+from typing import NoReturn, Protocol, TypeVar
 
-from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.kernel.labels import Target
 from remediator.core.action import Capability as Capability  # part of this interface
 
 
@@ -83,31 +86,45 @@ class NodeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class JobFailure:
+    """A failure of a job's own command: its time (Unix seconds), its node (None if unknown), and a description."""
+
+    at: float
+    node: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One job. `node` and `gpus` are the node and the GPUs that the job holds now: None and ()
-    while it waits for placement.
+    """One job. `job_id` is an opaque string. `places` are the GPUs that the job holds now, on one or several
+    nodes, or its nodes if it runs without GPUs; () while it waits for placement.
 
     `state` is the cluster's own name for the state, for display only; the remediator uses `running`
     and `finished`. `attempts` counts the attempts of the cluster's retry policy; `restarts` counts
-    every restart.
+    every restart. `failure` describes the end of the latest ended attempt if the command failed by
+    itself; None if the cluster or a GPU ended the attempt, or if the cluster cannot tell.
     """
 
     job_id: str
     state: str
-    node: str | None = None
-    gpus: tuple[int, ...] = ()
+    places: tuple[Target, ...] = ()
     running: bool = False
     finished: bool = False
     attempts: int = 0
     restarts: int = 0
     reason: str = ""
+    failure: JobFailure | None = None
 
-    def places(self) -> tuple[Target, ...]:
-        """Return the GPUs that the job holds, or its node if it runs without GPUs."""
-        if self.node is None:
-            return ()
-        held = tuple(Target(TargetKind.GPU, self.node, gpu) for gpu in self.gpus)
-        return held or (Target(TargetKind.NODE, self.node),)
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Return the names of the nodes on which the job runs."""
+        return tuple(dict.fromkeys(place.name for place in self.places))
+
+    def uses(self, target: Target) -> bool:
+        """Return whether the job runs on a GPU, or anywhere on a node."""
+        if target.gpu is not None:
+            return target in self.places
+        return target.name in self.nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +160,22 @@ class InstanceLock:
     since: float
     renewed: float
     taken_over: str = ""
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def needs(capability: Capability) -> Callable[[F], F]:
+    """Declare that a method of `Cluster` belongs to an optional operation."""
+
+    def declare(method: F) -> F:
+        _DECLARED[method.__name__] = capability
+        return method
+
+    return declare
+
+
+_DECLARED: dict[str, Capability] = {}
 
 
 class Cluster(Protocol):
@@ -184,14 +217,17 @@ class Cluster(Protocol):
         """Return a job, finished jobs included; None if the cluster does not know the id."""
         self._lacks("query a job")
 
+    @needs(Capability.SIGNAL)
     async def signal(self, job_id: str, *, op_id: str) -> None:
         """Signal a job to write a checkpoint now. A finished job gets no signal."""
         self._lacks("signal a job")
 
+    @needs(Capability.SIGNAL)
     async def signalled(self, job_id: str, *, op_id: str) -> bool:
         """Return whether the job has received the signal with this `op_id`."""
         self._lacks("report whether a job was signalled")
 
+    @needs(Capability.RESTART)
     async def restart(
         self, job_id: str, *, op_id: str, exclude: tuple[Target, ...], always: bool = False
     ) -> None:
@@ -204,6 +240,7 @@ class Cluster(Protocol):
         """
         self._lacks("restart a job")
 
+    @needs(Capability.RESTART)
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
         """Return whether the restart with this `op_id` is complete.
 
@@ -211,10 +248,20 @@ class Cluster(Protocol):
         """
         self._lacks("report whether a job was restarted")
 
+    @needs(Capability.FAIL)
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
-        """Fail a job permanently. `reason` is shown to the job's owner."""
+        """Fail a job permanently. `reason` is shown to the job's owner. A finished job does not change."""
         self._lacks("fail a job")
 
+    @needs(Capability.FAIL)
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        """Return whether the job has failed because of the request with this `op_id`.
+
+        False while the job is being stopped, and for a job that has ended otherwise.
+        """
+        self._lacks("report whether a job was failed")
+
+    @needs(Capability.GPU_RESET)
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         """Reset a GPU. A later `probe` checks whether the reset repaired the GPU.
 
@@ -222,10 +269,12 @@ class Cluster(Protocol):
         """
         self._lacks("reset a GPU")
 
+    @needs(Capability.GPU_RESET)
     async def reset_seen(self, target: Target, *, op_id: str) -> bool:
         """Return whether the reset with this `op_id` has happened."""
         self._lacks("report whether a GPU was reset")
 
+    @needs(Capability.REBOOT)
     async def reboot_node(self, target: Target, *, op_id: str) -> None:
         """Reboot a node. Returns when the cluster has accepted the request.
 
@@ -233,14 +282,17 @@ class Cluster(Protocol):
         """
         self._lacks("reboot a node")
 
+    @needs(Capability.REBOOT)
     async def reboot_seen(self, target: Target, *, op_id: str) -> bool:
         """Return whether the node has finished the reboot with this `op_id`."""
         self._lacks("report whether a node was rebooted")
 
+    @needs(Capability.PROBE)
     async def probe(self, target: Target) -> ProbeResult:
         """Test a GPU, or every GPU of a node, under load. Takes seconds and disturbs running jobs."""
         self._lacks("test a GPU")
 
+    @needs(Capability.SCALE)
     async def scale(self, workload: str, replicas: int, *, op_id: str) -> None:
         """Set a workload's number of replicas. Raises ClusterError for a number outside the limits."""
         self._lacks("scale a workload")
@@ -267,3 +319,22 @@ class Cluster(Protocol):
 
     def _lacks(self, verb: str) -> NoReturn:
         raise Unsupported(f"the cluster {self.name!r} cannot {verb}.")
+
+
+def verbs() -> Mapping[str, Capability | None]:
+    """Return the methods of the interface, with the capability to which each belongs."""
+    public = {name for name, one in vars(Cluster).items() if isinstance(one, FunctionType)}
+    return {name: _DECLARED.get(name) for name in sorted(public) if not name.startswith("_")}
+
+
+def implemented(adapter: type[Cluster]) -> frozenset[Capability]:
+    """Return the capabilities of which an adapter implements every method.
+
+    A capability without methods of its own, such as the quarantine of a single GPU, is included.
+    """
+    missing = {
+        capability
+        for name, capability in _DECLARED.items()
+        if getattr(adapter, name) is getattr(Cluster, name)
+    }
+    return frozenset(Capability) - missing

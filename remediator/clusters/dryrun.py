@@ -23,6 +23,7 @@ from remediator.clusters.base import (
     QuarantineConflict,
     QuarantineFacts,
     WorkloadFacts,
+    implemented,
 )
 
 
@@ -45,7 +46,7 @@ class DryRunCluster(Cluster):
         self._recorded: list[Recorded] = []
         self._quarantines: dict[Target, QuarantineFacts | None] = {}
         self.name = real.name
-        self.capabilities = real.capabilities
+        self.capabilities = real.capabilities & implemented(DryRunCluster)
 
     @property
     def recorded(self) -> tuple[Recorded, ...]:
@@ -94,6 +95,9 @@ class DryRunCluster(Cluster):
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
         self._record("fail", job_id, op_id, reason)
+
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        return self._asked(op_id) or await self._real.failed(job_id, op_id=op_id)
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         self._record("reset", str(target), op_id, "reset the GPU")

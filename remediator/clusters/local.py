@@ -33,12 +33,14 @@ from remediator.clusters.base import (
     GpuFacts,
     InstanceLock,
     JobFacts,
+    JobFailure,
     NodeFacts,
     ProbeResult,
     QuarantineConflict,
     QuarantineFacts,
     Unsupported,
     WorkloadFacts,
+    implemented,
 )
 from remediator.clusters.burnin import burn_in
 
@@ -63,12 +65,13 @@ class _Holdings:
 
     nodes: list[model.NodeView]
 
-    def gpus_of(self, job_id: str) -> tuple[str | None, tuple[int, ...]]:
-        for node in self.nodes:
-            held = tuple(gpu.index for gpu in node.gpus if gpu.job_id == job_id)
-            if held:
-                return node.name, held
-        return None, ()
+    def places_of(self, job_id: str) -> tuple[Target, ...]:
+        return tuple(
+            Target(TargetKind.GPU, node.name, gpu.index)
+            for node in self.nodes
+            for gpu in node.gpus
+            if gpu.job_id == job_id
+        )
 
 
 class LocalClusterAdapter(Cluster):
@@ -77,10 +80,15 @@ class LocalClusterAdapter(Cluster):
     def __init__(self, name: str, settings: LocalSettings) -> None:
         self.name = name
         self._folder = Path(settings.cluster_dir)
-        self._burn_in = parse_duration(settings.burn_in)
+        try:
+            self._burn_in = parse_duration(settings.burn_in)
+        except UserError as error:
+            raise UserError(f"cluster.local: at $.burn_in: {error}") from None
         given = Path(settings.hardware_dir) if settings.hardware_dir else None
         self._hardware = Hardware(given) if given is not None and given.is_dir() else None
-        self.capabilities = frozenset(Capability) - (frozenset() if self._hardware else _HARDWARE)
+        self.capabilities = implemented(LocalClusterAdapter) - (
+            frozenset() if self._hardware else _HARDWARE
+        )
         self._client: embedded.LocalCluster | None = None
         self._opening = threading.Lock()
 
@@ -134,6 +142,9 @@ class LocalClusterAdapter(Cluster):
 
     async def fail(self, job_id: str, *, op_id: str, reason: str) -> None:
         await self._order(lambda c: c.fail(job_id, op_id=op_id, reason=reason))
+
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        return op_id in (await self._ask(lambda c: c.job(job_id))).failed_by
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         hardware = self._need_hardware("reset a GPU")
@@ -277,27 +288,27 @@ def _jobs_on(client: embedded.LocalCluster, target: Target) -> tuple[JobFacts, .
     facts = (_job(view, holdings) for view in views)
     return tuple(
         sorted(
-            (job for job in facts if job.node == target.name and not job.finished),
+            (job for job in facts if target.name in job.nodes and not job.finished),
             key=lambda job: job.job_id,
         )
     )
 
 
 def _job(view: model.JobView, holdings: _Holdings) -> JobFacts:
-    node, gpus = holdings.gpus_of(view.id)
+    places = holdings.places_of(view.id)
     running = view.state is model.JobState.RUNNING
-    if node is None and running:
-        node = view.node
+    if not places and running and view.node:
+        places = (Target(TargetKind.NODE, view.node),)
     return JobFacts(
         job_id=view.id,
         state=view.state.value,
-        node=node,
-        gpus=gpus,
+        places=places,
         running=running,
         finished=view.state.ended,
         attempts=view.attempts,
         restarts=view.restarts,
         reason=view.text,
+        failure=JobFailure(*view.failure) if view.failure else None,
     )
 
 

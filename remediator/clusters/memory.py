@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 
@@ -24,14 +24,22 @@ from remediator.clusters.base import (
     GpuFacts,
     InstanceLock,
     JobFacts,
+    JobFailure,
     NodeFacts,
     ProbeResult,
     QuarantineConflict,
     QuarantineFacts,
     WorkloadFacts,
+    implemented,
 )
-
-HealsBy = Literal["reset", "reboot", "none"]
+from remediator.clusters.memory_state import (
+    HealsBy,
+    MemoryGpu,
+    MemoryJob,
+    MemoryJobs,
+    MemoryNode,
+    MemoryWorkload,
+)
 
 
 class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,44 +58,11 @@ class ExecutedOperation:
     op_id: str
 
 
-@dataclass(slots=True)
-class _Gpu:
-    uuid: str
-    quarantine: QuarantineFacts | None = None
-    sick: bool = False
-    heals_by: HealsBy = "reset"
-
-
-@dataclass(slots=True)
-class _Node:
-    gpus: list[_Gpu]
-    pool: str
-    quarantine: QuarantineFacts | None = None
-    alive: bool = True
-
-
-@dataclass(slots=True)
-class _Job:
-    wanted: int
-    state: str = "PENDING"
-    node: str | None = None
-    gpus: tuple[int, ...] = ()
-    restarts: int = 0
-    reason: str = ""
-    exclude: frozenset[Target] = frozenset()
-
-
-@dataclass(slots=True)
-class _Workload:
-    replicas: int
-    minimum: int
-    maximum: int
-
-
 class MemoryCluster(Cluster):
     """A cluster in memory with `nodes` nodes named node1, node2 ..., each with `gpus` GPUs.
 
-    An operation that is not in `capabilities` raises Unsupported.
+    `capabilities` are by default those that this class implements. An operation that is not in
+    `capabilities` raises Unsupported.
     """
 
     def __init__(
@@ -97,18 +72,23 @@ class MemoryCluster(Cluster):
         nodes: int = 4,
         gpus: int = 8,
         pool: str = "default",
-        capabilities: frozenset[Capability] = frozenset(Capability),
+        capabilities: frozenset[Capability] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.capabilities = capabilities
+        self.capabilities = implemented(MemoryCluster) if capabilities is None else capabilities
         self._clock = clock
         self._nodes = {
-            f"node{number}": _Node([_Gpu(f"GPU-{number}-{index}") for index in range(gpus)], pool)
+            f"node{number}": MemoryNode(
+                [MemoryGpu(f"GPU-{number}-{index}") for index in range(gpus)], pool
+            )
             for number in range(1, nodes + 1)
         }
-        self._jobs: dict[str, _Job] = {}
-        self._workloads: dict[str, _Workload] = {}
+        self._names = sorted(self._nodes)
+        self._facts: dict[str, NodeFacts] = {}
+        self._listed: tuple[NodeFacts, ...] | None = None
+        self._jobs = MemoryJobs(self._nodes, self._changed)
+        self._workloads: dict[str, MemoryWorkload] = {}
         self._effects: list[ExecutedOperation] = []
         self._taken: dict[str, str] = {}
         self._lock: Lock | None = None
@@ -126,16 +106,35 @@ class MemoryCluster(Cluster):
         """Return all operations that the fake cluster executed, oldest first."""
         return tuple(self._effects)
 
-    def submit(self, job_id: str, *, gpus: int = 1, on: Target | None = None) -> None:
-        """Add a job, which waits if no GPU is free. With `on`, it starts on this GPU even if others use it."""
-        job = self._jobs[job_id] = _Job(wanted=gpus)
+    def submit(
+        self, job_id: str, *, gpus: int = 1, nodes: int = 1, on: Target | None = None
+    ) -> None:
+        """Add a job that needs `gpus` GPUs on each of `nodes` nodes. It waits if they are not free.
+
+        With `on`, it starts on this GPU even if others use it.
+        """
+        job = self._jobs.by_id[job_id] = MemoryJob(wanted=gpus, nodes=nodes)
         if on is not None and on.gpu is not None:
-            job.node, job.gpus, job.state = on.name, (on.gpu,), "RUNNING"
-        self._place_waiting()
+            job.state = "RUNNING"
+            self._jobs.hold(job_id, (on,))
+        self._jobs.place_waiting()
 
     def finish(self, job_id: str) -> None:
         """Mark a job of the fake cluster as completed."""
-        self._end(self._jobs[job_id], "COMPLETED", "")
+        self._end(job_id, "COMPLETED", "")
+
+    def crash(self, job_id: str, text: str = "the command exited with 1") -> None:
+        """Let the command of a running job fail by itself. The job waits on its GPUs for `retry`."""
+        job = self._jobs.by_id[job_id]
+        nodes = job.facts(job_id).nodes
+        job.failure = JobFailure(self._clock(), nodes[0] if len(nodes) == 1 else None, text)
+        job.state, job.reason, job.attempts = "RETRYING", text, job.attempts + 1
+
+    def retry(self, job_id: str) -> None:
+        """Start a job that has crashed again, on the same GPUs."""
+        job = self._jobs.by_id[job_id]
+        if job.state == "RETRYING":
+            job.state, job.reason, job.restarts = "RUNNING", "", job.restarts + 1
 
     def make_unhealthy(self, target: Target, *, heals_by: HealsBy = "reset") -> None:
         """Make a GPU, or all GPUs of a node, fail tests until the repair `heals_by`."""
@@ -147,19 +146,23 @@ class MemoryCluster(Cluster):
         if target.gpu is None:
             raise ValueError(f"{target}: expected a GPU, because only GPUs have a UUID.")
         self._gpus(target)[0].uuid = uuid
+        self._changed(target.name)
 
     def set_alive(self, node: str, alive: bool) -> None:
         """Set whether a node of the fake cluster is up."""
         self._nodes[node].alive = alive
+        self._changed(node)
 
     def add_workload(self, name: str, *, replicas: int, minimum: int, maximum: int) -> None:
         """Add a workload that can be scaled."""
-        self._workloads[name] = _Workload(replicas, minimum, maximum)
+        self._workloads[name] = MemoryWorkload(replicas, minimum, maximum)
 
     # the interface
 
     async def list_nodes(self) -> tuple[NodeFacts, ...]:
-        return tuple(self._node_facts(name) for name in sorted(self._nodes))
+        if self._listed is None:
+            self._listed = tuple(self._node_facts(name) for name in self._names)
+        return self._listed
 
     async def quarantine(self, target: Target, *, op_id: str, owner: str, reason: str) -> None:
         self._need_quarantine(target)
@@ -167,6 +170,7 @@ class MemoryCluster(Cluster):
         _require_owner(target, found.quarantine, owner)
         if self._take(op_id, "quarantine", target) and found.quarantine is None:
             found.quarantine = QuarantineFacts(owner, reason, op_id, self._clock())
+            self._changed(target.name)
             self._did("quarantine", str(target), op_id)
 
     async def quarantined(self, target: Target) -> QuarantineFacts | None:
@@ -178,19 +182,18 @@ class MemoryCluster(Cluster):
         _require_owner(target, found.quarantine, owner)
         if self._take(op_id, "release", target) and found.quarantine is not None:
             found.quarantine = None
+            self._changed(target.name)
             self._did("release", str(target), op_id)
-            self._place_waiting()
+            self._jobs.place_waiting()
 
     async def jobs_on(self, target: Target) -> tuple[JobFacts, ...]:
         self._thing(target)
-        return tuple(
-            self._job_facts(job_id)
-            for job_id, job in sorted(self._jobs.items())
-            if job.node == target.name and (target.gpu is None or target.gpu in job.gpus)
-        )
+        on_node = self._jobs.on(target.name)
+        facts = (self._job_facts(job_id) for job_id in sorted(on_node))
+        return tuple(job for job in facts if job.uses(target))
 
     async def job(self, job_id: str) -> JobFacts | None:
-        return self._job_facts(job_id) if job_id in self._jobs else None
+        return self._job_facts(job_id) if job_id in self._jobs.by_id else None
 
     async def signal(self, job_id: str, *, op_id: str) -> None:
         self._need(Capability.SIGNAL, "signal a job")
@@ -208,16 +211,16 @@ class MemoryCluster(Cluster):
     ) -> None:
         self._need(Capability.RESTART, "restart a job")
         facts = self._job_facts(job_id)
-        away = frozenset((*exclude, *facts.places()) if always or not exclude else exclude)
-        used = {*facts.places(), Target(TargetKind.NODE, facts.node or "")}
-        stays = facts.running and away.isdisjoint(used)
+        away = frozenset((*exclude, *facts.places) if always or not exclude else exclude)
+        stays = facts.running and not any(facts.uses(one) for one in away)
         if not self._take(op_id, "restart", job_id) or facts.finished or stays:
             return
-        job = self._jobs[job_id]
-        job.state, job.node, job.gpus, job.exclude = "MOVING", None, (), away
-        job.restarts += 1
+        job = self._jobs.by_id[job_id]
+        self._jobs.hold(job_id, ())
+        job.state, job.exclude = "MOVING", away
+        job.restarts, job.failure = job.restarts + 1, None
         self._did("restart", job_id, op_id)
-        self._place_waiting()
+        self._jobs.place_waiting()
 
     async def restarted(self, job_id: str, *, op_id: str) -> bool:
         self._need(Capability.RESTART, "report whether a job was restarted")
@@ -228,8 +231,14 @@ class MemoryCluster(Cluster):
         self._need(Capability.FAIL, "fail a job")
         facts = self._job_facts(job_id)
         if self._take(op_id, "fail", job_id) and not facts.finished:
-            self._end(self._jobs[job_id], "FAILED", reason)
+            self._end(job_id, "FAILED", reason)
+            self._jobs.by_id[job_id].failed_by = op_id
             self._did("fail", job_id, op_id)
+
+    async def failed(self, job_id: str, *, op_id: str) -> bool:
+        self._need(Capability.FAIL, "report whether a job was failed")
+        self._job_facts(job_id)
+        return self._jobs.by_id[job_id].failed_by == op_id
 
     async def reset_gpu(self, target: Target, *, op_id: str) -> None:
         self._need(Capability.GPU_RESET, "reset a GPU")
@@ -310,7 +319,7 @@ class MemoryCluster(Cluster):
     def _did(self, verb: str, subject: str, op_id: str) -> None:
         self._effects.append(ExecutedOperation(verb, subject, op_id))
 
-    def _thing(self, target: Target) -> _Node | _Gpu:
+    def _thing(self, target: Target) -> MemoryNode | MemoryGpu:
         node = self._nodes.get(target.name) if target.node else None
         if node is None:
             raise ClusterError(f"{target} not found in cluster {self.name!r}.")
@@ -320,9 +329,9 @@ class MemoryCluster(Cluster):
             raise ClusterError(f"{target} not found: {target.name} has no such GPU.")
         return node.gpus[target.gpu]
 
-    def _gpus(self, target: Target) -> list[_Gpu]:
+    def _gpus(self, target: Target) -> list[MemoryGpu]:
         found = self._thing(target)
-        return found.gpus if isinstance(found, _Node) else [found]
+        return found.gpus if isinstance(found, MemoryNode) else [found]
 
     async def _repair(self, target: Target, how: HealsBy, op_id: str) -> None:
         wanted = TargetKind.GPU if how == "reset" else TargetKind.NODE
@@ -342,57 +351,37 @@ class MemoryCluster(Cluster):
                 gpu.sick = False
         self._did(how, str(target), op_id)
 
-    def _end(self, job: _Job, state: str, reason: str) -> None:
-        job.state, job.reason, job.node, job.gpus = state, reason, None, ()
-        self._place_waiting()
+    def _end(self, job_id: str, state: str, reason: str) -> None:
+        job = self._jobs.by_id[job_id]
+        job.state, job.reason = state, reason
+        self._jobs.hold(job_id, ())
+        self._jobs.place_waiting()
 
-    def _place_waiting(self) -> None:
-        for job in self._jobs.values():
-            if job.state in ("PENDING", "MOVING"):
-                for name in sorted(self._nodes):
-                    free = list(self._free(name, job.exclude))
-                    if len(free) >= job.wanted:
-                        job.node, job.gpus, job.state = name, tuple(free[: job.wanted]), "RUNNING"
-                        break
-
-    def _free(self, name: str, exclude: frozenset[Target]) -> Iterator[int]:
-        node = self._nodes[name]
-        if node.quarantine or not node.alive or Target(TargetKind.NODE, name) in exclude:
-            return
-        held = {gpu for job in self._jobs.values() if job.node == name for gpu in job.gpus}
-        for index, gpu in enumerate(node.gpus):
-            excluded = Target(TargetKind.GPU, name, index) in exclude
-            if not (gpu.quarantine or excluded or index in held):
-                yield index
+    def _changed(self, node: str) -> None:
+        """Forget the facts of a node, because it has changed."""
+        self._facts.pop(node, None)
+        self._listed = None
 
     def _node_facts(self, name: str) -> NodeFacts:
-        node = self._nodes[name]
-        holder = {
-            gpu: job_id
-            for job_id, job in self._jobs.items()
-            if job.node == name
-            for gpu in job.gpus
-        }
-        gpus = tuple(
-            GpuFacts(index, gpu.uuid, gpu.quarantine, holder.get(index))
-            for index, gpu in enumerate(node.gpus)
-        )
-        return NodeFacts(name, node.alive, gpus, node.quarantine, node.pool)
+        """Return the facts of a node. They are kept until the node changes."""
+        known = self._facts.get(name)
+        if known is None:
+            node = self._nodes[name]
+            jobs = self._jobs.on(name)
+            holder = {gpu: job_id for job_id, gpus in jobs.items() for gpu in gpus}
+            gpus = tuple(
+                GpuFacts(index, gpu.uuid, gpu.quarantine, holder.get(index))
+                for index, gpu in enumerate(node.gpus)
+            )
+            known = NodeFacts(name, node.alive, gpus, node.quarantine, node.pool)
+            self._facts[name] = known
+        return known
 
     def _job_facts(self, job_id: str) -> JobFacts:
-        job = self._jobs.get(job_id)
+        job = self._jobs.by_id.get(job_id)
         if job is None:
             raise ClusterError(f"job {job_id!r} not found in cluster {self.name!r}.")
-        return JobFacts(
-            job_id=job_id,
-            state=job.state,
-            node=job.node,
-            gpus=job.gpus,
-            running=job.state == "RUNNING",
-            finished=job.state in ("COMPLETED", "FAILED"),
-            restarts=job.restarts,
-            reason=job.reason,
-        )
+        return job.facts(job_id)
 
 
 def _require_owner(target: Target, held: QuarantineFacts | None, owner: str) -> None:

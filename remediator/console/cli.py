@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec
 import click
 
 from fleetmedic.kernel.labels import Target, TargetKind
+from fleetmedic.terminal.numbers import IntegerRange
 from fleetmedic.terminal.output import clean, rows
 from fleetmedic.terminal.stack_option import StackLocation, stack_option, suggested
 from fleetmedic.terminal.times import instant, moment
@@ -65,12 +66,12 @@ def _limit(default: int, text: str) -> Callable[[Callable[..., Any]], Callable[.
 
 
 class _IncidentsGroup(click.Group):
-    """A click group that accepts `incidents ID` as `incidents show ID`."""
+    """A click group that accepts `incidents ID` and `incidents NODE/INDEX` as `incidents show`."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0].startswith("inc-"):
+        if args[0].startswith("inc-") or "/" in args[0]:  # an incident or a target such as node2/3
             return "show", self.commands["show"], args
         return super().resolve_command(ctx, args)
 
@@ -100,7 +101,7 @@ def incidents(
     """List incidents, newest first.
 
     The list includes all open incidents, and the incidents that ended in the last 24 h. `fleetmedic
-    incidents ID` is the same as `fleetmedic incidents show ID`.
+    incidents ID` is the same as `fleetmedic incidents show ID`, also with a target such as node2/3.
 
     \b
     Examples:
@@ -174,7 +175,7 @@ def show(remediator: RemediatorClient, incident: str, limit: int, as_json: bool)
     "--limit",
     default=20,
     show_default=True,
-    type=click.IntRange(1, 1000),
+    type=IntegerRange(1, 1000),
     help="Maximum number of decisions to print.",
 )
 @click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)
@@ -225,6 +226,11 @@ def _no_decisions(remediator: RemediatorClient, target: Target, said: str) -> st
         if gpus:
             ask = ", ".join(suggested(f"why {one.removeprefix('gpu/')}") for one in gpus[:8])
             return clean(f"{target}: no decision about the node itself; see {ask}.")
+        for kind in (TargetKind.JOB, TargetKind.WORKLOAD):
+            other = Target(kind, target.name)
+            if remediator.get("/api/v1/why", WhyResponse, {"target": str(other)}).decisions:
+                ask = suggested(f"why {other}")
+                return clean(f"{target}: no decision about a node of this name; see {ask}.")
     return clean(said) or f"No decision about {target}: no alert named it."
 
 

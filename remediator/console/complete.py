@@ -52,6 +52,12 @@ def escalated(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return _matching(_named(one for one in _incidents(ctx) if one.state == "ESCALATED"), incomplete)
 
 
+def awaiting(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the ids of the incidents that wait for an approval, and their targets."""
+    waiting = [one for one in _incidents(ctx) if one.state == "AWAIT_APPROVAL"]
+    return _matching(_named(waiting), incomplete)
+
+
 def _named(incidents: Iterable[IncidentDoc]) -> list[tuple[str, str]]:
     """Return the ids, newest first, and then the targets, each with a description."""
     found = list(incidents)

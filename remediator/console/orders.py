@@ -1,4 +1,4 @@
-"""Define the commands pause, resume, release, close and retry.
+"""Define the commands pause, resume, release, close, retry, approve and reject.
 
 The journal records each order with its user and reason.
 """
@@ -6,6 +6,7 @@ The journal records each order with its user and reason.
 from __future__ import annotations
 
 import getpass
+from collections.abc import Mapping
 
 import click
 
@@ -130,8 +131,76 @@ def retry(remediator: RemediatorClient, incident: str, reason: str) -> None:
     click.echo(_about(remediator, identity, "retry", {"by": _user(), "reason": why}))
 
 
+_request = click.option(
+    "--request",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of the request, as in its notification. [default: the current request]",
+)
+_by = click.option("--by", metavar="NAME", help="Author of the order. [default: the current user]")
+
+
+@click.command()
+@click.argument("incident", shell_complete=complete.awaiting)
+@_why
+@_by
+@_request
+@remote
+def approve(
+    remediator: RemediatorClient, incident: str, reason: str, by: str | None, request: int | None
+) -> None:
+    """Approve the return to service of the target of INCIDENT, which must be in state AWAIT_APPROVAL.
+
+    INCIDENT is an incident id, or the target of an open incident, such as node2/3. The remediator asks
+    for an approval if the cluster has no test under load. Before the release, it checks the alerts once
+    more. A request expires after 30 min, divided by `timing.factor` in remediator.yml.
+
+    
+    Examples:
+      fleetmedic approve inc-0123456789 --reason "ran a burn-in by hand"
+      fleetmedic approve node2/3 --request 1 --reason "the board was replaced" --by alice
+    """
+    click.echo(_answer_request(remediator, "approve", incident, reason, by, request))
+
+
+@click.command()
+@click.argument("incident", shell_complete=complete.awaiting)
+@_why
+@_by
+@_request
+@remote
+def reject(
+    remediator: RemediatorClient, incident: str, reason: str, by: str | None, request: int | None
+) -> None:
+    """Reject the return to service of the target of INCIDENT, which must be in state AWAIT_APPROVAL.
+
+    INCIDENT is an incident id, or the target of an open incident, such as node2/3. The target stays
+    quarantined, and the incident is escalated.
+
+    
+    Example:
+      fleetmedic reject node2/3 --reason "the fans still fail"
+    """
+    click.echo(_answer_request(remediator, "reject", incident, reason, by, request))
+
+
+def _answer_request(
+    remediator: RemediatorClient,
+    order: str,
+    incident: str,
+    reason: str,
+    by: str | None,
+    request: int | None,
+) -> str:
+    """Send the answer to a request for an approval. Returns the text of the response."""
+    body: dict[str, str | bool | int] = {"by": _author(by), "reason": _reason(reason)}
+    if request is not None:
+        body["request"] = request
+    return _about(remediator, open_incident(remediator, incident), order, body)
+
+
 def _about(
-    remediator: RemediatorClient, identity: str, order: str, body: dict[str, str | bool]
+    remediator: RemediatorClient, identity: str, order: str, body: Mapping[str, str | bool | int]
 ) -> str:
     """Send an operator's order about an incident to the remediator. Returns the text of the response."""
     try:
@@ -144,6 +213,16 @@ def _reason(text: str) -> str:
     cleaned = shortened(legible(text), MAX_WHY)
     if not cleaned:
         raise UserError("--reason: expected a reason for the journal, got an empty string.")
+    return cleaned
+
+
+def _author(text: str | None) -> str:
+    """Return the author of an order: the name that the user gave, or the current user."""
+    if text is None:
+        return _user()
+    cleaned = clean(text).strip()[:80]
+    if not cleaned:
+        raise UserError("--by: expected a name for the journal, got an empty string.")
     return cleaned
 
 

@@ -90,7 +90,7 @@ class RemediatorClient:
         headers = self._credentials() if self.token_named else {}
         return self._exchange(urllib.request.Request(f"{self.url}{path}{asked}", headers=headers))  # noqa: S310
 
-    def post(self, path: str, body: Mapping[str, str | bool]) -> str:
+    def post(self, path: str, body: Mapping[str, str | bool | int]) -> str:
         """Send an operator's order with the token. Returns the text of the response.
 
         Raises UserError for status 404.
@@ -104,14 +104,14 @@ class RemediatorClient:
         """Return the error for status 404 of a path that every remediator has."""
         return UserError(f"{self.url} is not a remediator, or runs an older version; check --url.")
 
-    def order(self, path: str, body: Mapping[str, str | bool]) -> str:
+    def order(self, path: str, body: Mapping[str, str | bool | int]) -> str:
         """Send an operator's order with the token. Returns the text of the response.
 
         Raises LookupError for status 404.
         """
         return self._decode(self._send(path, body), TextResponse).text
 
-    def _send(self, path: str, body: Mapping[str, str | bool]) -> bytes:
+    def _send(self, path: str, body: Mapping[str, str | bool | int]) -> bytes:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             f"{self.url}{path}",
             data=json.dumps(body).encode(),

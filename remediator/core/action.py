@@ -49,6 +49,7 @@ class Effect(StrEnum):
     VERIFIES = "verifies"
     RELEASES = "releases"
     SCALES = "scales"
+    FAILS_JOBS = "fails_jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +107,11 @@ class ActionCatalogue:
 
     def repairs(self) -> tuple[ActionSpec, ...]:
         """Return the actions that a playbook's `ladder` may contain."""
-        return tuple(one for one in self._specs if one.effect is Effect.REPAIRS)
+        return self._with(Effect.REPAIRS)
+
+    def last_resorts(self) -> tuple[ActionSpec, ...]:
+        """Return the actions that a playbook's `jobs.then` may name."""
+        return self._with(Effect.FAILS_JOBS)
+
+    def _with(self, effect: Effect) -> tuple[ActionSpec, ...]:
+        return tuple(one for one in self._specs if one.effect is effect)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from fleetmedic.kernel.labels import TargetKind
 from remediator.core import guards, plan, step_guards
 from remediator.core.action import Effect
+from remediator.core.approving import decide_awaiting
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Rehearse, Wait, held
 from remediator.core.ending import (
     decide_escalated,
@@ -31,6 +32,7 @@ from remediator.core.repairing import (
     decide_repairing,
     decide_verifying,
 )
+from remediator.core.shape import shape
 
 
 def decide(case: Case) -> Decision:
@@ -77,7 +79,16 @@ def _overridden(case: Case) -> bool:
 
 
 def _new(case: Case) -> Decision:
-    return Move(IncidentState.TRIAGED, Reason.ROUTED, case.incident.text)
+    return Move(IncidentState.TRIAGED, Reason.ROUTED, _with_left_out(case))
+
+
+def _with_left_out(case: Case) -> str:
+    """Return the incident's text, followed by what is left out of its plan and why."""
+    if case.level is Level.OBSERVE:  # each action is recorded with its own text instead
+        return case.incident.text
+    kind = case.incident.target.kind
+    shaped = shape(case.actions, case.playbook, kind, case.facts.capabilities, case.level)
+    return f"{case.incident.text} {shaped.sentence}".strip()
 
 
 def _triaged(case: Case) -> Decision:
@@ -135,11 +146,13 @@ def _service(case: Case) -> Decision:
         if not case.incident.rehearsed:
             return Rehearse((action,), Reason.LEVEL)
         return notify_once(case, "level") or Move(IncidentState.SUPPRESSED, Reason.LEVEL)
-    able = guards.cluster_supports(action, case.facts.capabilities)
+    able = step_guards.planned(case, action)
     if not able.allows:
         return give_up(case, able.reason, able.text)
     if is_job and case.playbook.jobs is not None:
-        return Move(IncidentState.DRAINING, Reason.MOVING_JOBS)
+        ends = case.playbook.jobs.then is not None
+        text = f"The remediator restarts {case.incident.target} elsewhere if it fails again."
+        return Move(IncidentState.DRAINING, Reason.MOVING_JOBS, text if ends else "")
     if not is_job and case.playbook.scale is not None:
         return Move(IncidentState.REPAIRING, Reason.REPAIR_STARTS)
     return give_up(case, Reason.UNSUPPORTED)
@@ -187,15 +200,11 @@ def _held(case: Case) -> Decision:
     return Move(IncidentState.TRIAGED, Reason.STEP_ALLOWED)
 
 
-def _awaiting(case: Case) -> Decision:
-    return Wait()
-
-
 _BY_STATE: dict[IncidentState, Callable[[Case], Decision]] = {
     IncidentState.NEW: _new,
     IncidentState.TRIAGED: _triaged,
     IncidentState.HELD: _held,
-    IncidentState.AWAIT_APPROVAL: _awaiting,
+    IncidentState.AWAIT_APPROVAL: decide_awaiting,
     IncidentState.QUARANTINED: decide_quarantined,
     IncidentState.CHECKPOINTING: decide_checkpointing,
     IncidentState.DRAINING: decide_draining,

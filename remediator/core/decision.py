@@ -9,6 +9,7 @@ from remediator.core.facts import Facts
 from remediator.core.guards import Limits, Ruling, Verdict
 from remediator.core.model import Incident, IncidentState, Level, Playbook, Step
 from remediator.core.reasons import Reason, sentence
+from remediator.core.shape import PlanShape, shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,12 @@ class Case:
     def level(self) -> Level:
         """Return the automation level in force: the lower of the incident's level and the configured maximum."""
         return min(self.incident.level, self.facts.level, key=lambda level: level.rank)
+
+    @property
+    def shape(self) -> PlanShape:
+        """Return the plan of the playbook without what the cluster does not support, at any level."""
+        kind = self.incident.target.kind
+        return shape(self.actions, self.playbook, kind, self.facts.capabilities)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from fleetmedic.alerting import instruments, stages
+from fleetmedic.alerting import instruments, reports, stages
 from fleetmedic.kernel.labels import GPU, UUID, Target
 from remediator.core.action import Effect
 from remediator.core.model import Alert, Episode, Incident, IncidentState, Level, Step
@@ -37,6 +37,7 @@ class Kind(StrEnum):
     NOTIFIED = "Notified"
     DELIVERED = "Delivered"
     ORDERED = "Ordered"
+    APPROVED = "Approved"
     STORM_BEGAN = "StormBegan"
     STORM_ENDED = "StormEnded"
     PAUSED = "Paused"
@@ -58,11 +59,21 @@ class Event:
     seq: int = 0
 
 
-def alert_received(alert: Alert, target: Target | None, at: float, source: str) -> Event:
-    """Return the event for a received alert. `source` is the webhook or Alertmanager's API."""
+def alert_received(
+    alert: Alert,
+    target: Target | None,
+    at: float,
+    source: str,
+    ignored: tuple[Reason, str] | None = None,
+) -> Event:
+    """Return the event for a received alert. `source` is the webhook or Alertmanager's API.
+
+    `ignored` is the reason, with its text, why a firing alert leads to no action. Then no other event
+    about the alert follows.
+    """
     reason = Reason.ALERT_RECEIVED if alert.firing else Reason.ALERT_RESOLVED
     status = "firing" if alert.firing else "resolved"
-    data = {
+    data: dict[str, Any] = {
         "alertname": alert.name,
         "fingerprint": alert.fingerprint,
         "startsAt": alert.starts_text,
@@ -73,11 +84,18 @@ def alert_received(alert: Alert, target: Target | None, at: float, source: str) 
         "source": source,
     }
     text = f"{alert.shown_name} is {status}."
+    if ignored is not None:
+        reason, why = ignored
+        data["suppressed"] = True
+        text = f"{text} {why}"
     return Event(Kind.ALERT_RECEIVED, at, None, _text(target), reason, text, data)
 
 
 def suppressed(alert: Alert, target: Target | None, at: float, reason: Reason, text: str) -> Event:
-    """Return the event for an alert that leads to no action, with the reason."""
+    """Return the event for an alert that leads to no action, with the reason.
+
+    An alert for which this is known when it arrives has one event only (`alert_received`).
+    """
     data = {"alertname": alert.name, "fingerprint": alert.fingerprint, "key": alert.key}
     return Event(Kind.SUPPRESSED, at, None, _text(target), reason, text, data)
 
@@ -230,6 +248,13 @@ def ordered(
     )
 
 
+def approved(incident: Incident, by: str, why: str, at: float) -> Event:
+    """Return the event for an operator's approval of the incident's current request."""
+    text = f"{by} approved the return of {incident.target} to service. {why}".strip()
+    data = {"request": incident.requests, "by": by, "why": why}
+    return Event(Kind.APPROVED, at, incident.id, str(incident.target), Reason.APPROVED, text, data)
+
+
 def storm_began(pool: str, at: float, text: str) -> Event:
     """Return the event for the start of a storm: too much of a pool is reported unhealthy at the
     same time.
@@ -271,7 +296,8 @@ def step_of(data: Mapping[str, Any]) -> Step:
 def episode_of(alert: Alert, now: float) -> Episode:
     """Return the episode of an alert. A start time in the future is replaced by `now`."""
     start = min(alert.starts_at, now)
-    labels = (alert.labels.get(name, "") for name in (GPU, UUID, instruments.LABEL, stages.LABEL))
+    kept = (GPU, UUID, instruments.LABEL, stages.LABEL, reports.LABEL)
+    labels = (alert.labels.get(name, "") for name in kept)
     return Episode(alert.key, alert.fingerprint, start, alert.starts_text, alert.name, *labels)
 
 

@@ -22,6 +22,27 @@ class TargetJob:
 
 
 @dataclass(frozen=True, slots=True)
+class JobFailures:
+    """The failures of an incident's job, and the data that show whether the job itself causes them.
+
+    `at` is the time at which the command of the job's latest attempt failed by itself (Unix seconds);
+    None if it did not, or if the cluster cannot tell. `node` is the node of this attempt, empty if
+    unknown; `text` describes the failure. `alerted_at` is the start of the latest active alert on the
+    job for which another playbook would act. `in_service` are the nodes on which jobs can be placed.
+    `suspects` are the nodes whose hardware alerts or incidents have reported as unhealthy since the
+    incident was opened. `others` is the number of other jobs that fail repeatedly at the same time.
+    """
+
+    at: float | None = None
+    node: str = ""
+    text: str = ""
+    alerted_at: float | None = None
+    in_service: tuple[str, ...] = ()
+    suspects: frozenset[str] = frozenset()
+    others: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PoolFacts:
     """The size of the target's pool, and the number of GPUs and nodes that the remediator keeps out of service.
 
@@ -117,7 +138,7 @@ class Facts:
     incident. `node_jobs` are all jobs on the target's node. `checkpoint_at` is the time of the last
     checkpoint; for several jobs, the oldest of these times. It is None if unknown. `attempts`
     contains (action, target, Unix seconds) of earlier steps. `widens`: an incident of the node may
-    take over this incident.
+    take over this incident. `failures` is known only for a playbook that ends jobs.
     """
 
     level: Level
@@ -148,6 +169,7 @@ class Facts:
     exporter_down: bool = False
     checkpoint_at: float | None = None
     workload: ScalingFacts | None = None
+    failures: JobFailures = JobFailures()
 
     @property
     def firing(self) -> bool:

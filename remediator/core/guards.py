@@ -12,7 +12,6 @@ from enum import StrEnum
 
 from fleetmedic.kernel.durations import format_duration
 from fleetmedic.wording.counts import counted
-from remediator.core.action import ActionSpec
 from remediator.core.evidence import AlertStatus, Evidence
 from remediator.core.facts import Identity, SensorFacts, Stops
 from remediator.core.model import OWNER, Level
@@ -53,7 +52,8 @@ class Limits:
     `notice`: people are notified when an incident is held for this long. `pin`: a target that an
     operator released is not quarantined again for this long. `watch`: metrics must be healthy for
     this long before hardware with running jobs is released. `calm`: a storm ends when the pool has
-    stayed below the limit for this long.
+    stayed below the limit for this long. `approval`: a request for an approval expires after this
+    time.
     """
 
     max_out_percent: float = 10.0
@@ -66,6 +66,7 @@ class Limits:
     pin: float = 14_400.0
     watch: float = 300.0
     calm: float = 600.0
+    approval: float = 1800.0
 
 
 ALLOWED = Verdict(Ruling.ALLOW, Reason.STEP_ALLOWED)
@@ -129,6 +130,23 @@ def alert_active(evidence: Evidence) -> Verdict:
     return _hold(evidence.reason, evidence.text, group=group)
 
 
+def alerts_over(evidence: Evidence) -> Verdict:
+    """Hold a return to service without a load test unless every alert of the incident is over."""
+    if evidence.standing is AlertStatus.OVER:
+        return ALLOWED
+    if evidence.standing is AlertStatus.ACTIVE:
+        return _hold(Reason.NEW_ALERT, "An alert of the incident is active again.")
+    return alert_active(evidence)
+
+
+def sensor_up(exporter_down: bool) -> Verdict:
+    """Hold a return to service without a load test while the exporter of the target's node is down."""
+    if not exporter_down:
+        return ALLOWED
+    text = "The exporter of the target's node is down, so the health of the target is unknown."
+    return _hold(Reason.SENSORS_BLIND, text)
+
+
 def steady_clock(stops: Stops, now: float) -> Verdict:
     """Hold a disruptive step for some time after a jump of the wall clock, when times are unreliable."""
     if not stops.clock:
@@ -144,6 +162,11 @@ def no_storm(stops: Stops) -> Verdict:
 def no_shared_stall(stops: Stops) -> Verdict:
     """Hold the restart of a stalled job while other jobs are stalled too, for example by shared storage."""
     return _everywhere(Reason.JOBS_STALLED, stops.stalls) if stops.stalls else ALLOWED
+
+
+def cause_certain(doubt: str) -> Verdict:
+    """Hold the failing of a job while something other than the job may cause its failures."""
+    return _hold(Reason.CAUSE_UNKNOWN, doubt) if doubt else ALLOWED
 
 
 def not_pinned(stops: Stops) -> Verdict:
@@ -163,14 +186,9 @@ def node_free(stops: Stops, others: tuple[str, ...]) -> Verdict:
     return ALLOWED
 
 
-def cluster_supports(action: ActionSpec, capabilities: frozenset[str]) -> Verdict:
-    """Refuse a step that the cluster does not support."""
-    if action.supported(capabilities):
-        return ALLOWED
-    words = str(action.capability).replace("_", " ")
-    return Verdict(
-        Ruling.REFUSE, Reason.UNSUPPORTED, f"This cluster lacks a required capability: {words}."
-    )
+def supported(unsupported: str) -> Verdict:
+    """Refuse a step that was left out of the plan. `unsupported` is why; empty if it is in the plan."""
+    return Verdict(Ruling.REFUSE, Reason.UNSUPPORTED, unsupported) if unsupported else ALLOWED
 
 
 def target_known(facts_known: bool) -> Verdict:
@@ -218,7 +236,7 @@ def budget_new(recent: tuple[float, ...], limits: Limits, now: float) -> Verdict
     text = (
         f"{counted(len(inside), 'target')} {'was' if len(inside) == 1 else 'were'} quarantined in the last "
         f"{window}; the budget allows {counted(limits.max_new, 'new quarantine')} in this time. The next is "
-        f"allowed at {_utc(free_at)}."
+        f"allowed at {utc(free_at)}."
     )
     return _hold(Reason.BUDGET_NEW, text, free_at)
 
@@ -237,11 +255,11 @@ def cooldown(times: tuple[float, ...], seconds: float, now: float) -> Verdict:
     free_at = max(times, default=-math.inf) + seconds
     if now >= free_at:
         return ALLOWED
-    text = f"The last attempt was at {_utc(max(times))}; the cooldown ends at {_utc(free_at)}."
+    text = f"The last attempt was at {utc(max(times))}; the cooldown ends at {utc(free_at)}."
     return _hold(Reason.COOLDOWN, text, free_at)
 
 
-def _utc(at: float) -> str:
+def utc(at: float) -> str:
     """Format a Unix time as the time of day in UTC."""
     minutes, seconds = divmod(int(at) % 86_400, 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} UTC"

@@ -15,32 +15,11 @@ from fleetmedic.alerting.instruments import (
     Instrument,
     source,
 )
-from fleetmedic.kernel.labels import TargetKind
 from remediator.core.model import Episode
 
 # If the GPU is not identified, the sources that one exporter reads count as the driver.
 _DRIVER = SOURCES[Instrument.DRIVER]
 _OF_ONE_EXPORTER = frozenset(SOURCES[one] for one in OF_ONE_EXPORTER)
-
-# Alerts about an event: they fire for a while after it and do not show the current state.
-EVENTS = frozenset(
-    {
-        "GpuXidFatalHardware",
-        "GpuXidApplicationRepeated",
-        "GpuXidContained",
-        "GpuXidStorm",
-        "GpuEccUncorrectable",
-        "NodeOomKill",
-        "NodeKernelFault",
-        "NodeRebootUnexpected",
-    }
-)
-# The target does not work at all, so its quarantine costs no capacity. GpuLost is not listed for nodes,
-# because the node's other GPUs still work.
-LOST_OR_HUNG = {
-    TargetKind.GPU: frozenset({"GpuLost", "GpuHung"}),
-    TargetKind.NODE: frozenset({"NodeDown"}),
-}
 
 
 def signals(alerts: Iterable[Episode], *, identified: bool) -> frozenset[str]:

@@ -1,24 +1,33 @@
 """The remediator's state, computed from the events of the journal.
 
 Replay and the running engine use the same `apply`, one event at a time in journal order, so both
-reach the same state.
+reach the same state. The state contains what later decisions need; `retention` says what leaves it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from fleetmedic.kernel.labels import Target
+from remediator.core import retention as memory
 from remediator.core.action import Effect
 from remediator.core.events import Event, Kind, alert_of
+from remediator.core.journal_records import Attempt as Attempt
+from remediator.core.journal_records import EpisodeRecord as EpisodeRecord
+from remediator.core.journal_records import Message as Message
+from remediator.core.journal_records import Pause as Pause
+from remediator.core.journal_records import Pin as Pin
+from remediator.core.journal_records import Storm as Storm
 from remediator.core.lifecycle import IllegalTransition, evolve, new_incident
 from remediator.core.model import Alert, Incident, IncidentState, StepRun
 from remediator.core.reasons import Reason
+from remediator.core.retention import Retention as Retention
 
 # A message expires after a day; it is kept a little longer, so that the expiry can be recorded.
 KEEP_MESSAGES = 90_000.0
+# Steps of these effects are not limited by a number of attempts, so they are not remembered.
+UNLIMITED = frozenset({Effect.NOTIFIES, Effect.SAVES, Effect.VERIFIES, Effect.RELEASES})
 # While Alertmanager withholds an alert, no action follows; afterwards the alert is decided again.
 WITHHELD = frozenset({Reason.SILENCED, Reason.INHIBITED, Reason.MUTED})
 _OF_INCIDENTS = frozenset(Kind) - {
@@ -33,89 +42,39 @@ _OF_INCIDENTS = frozenset(Kind) - {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class EpisodeRecord:
-    """One firing period of an alert: the latest alert received, and the incident that handles it.
+class JournalState:
+    """The state that results from all events of the journal. Only `apply` changes it.
 
-    `suppressed`: the decision was to take no action.
+    `incidents` contains the open incidents and the latest ended ones, oldest first.
     """
 
-    alert: Alert
-    received: float
-    incident: str | None = None
-    suppressed: bool = False
-
-    @property
-    def undecided(self) -> bool:
-        """Return whether the alert is firing and no decision about it has been made."""
-        return self.alert.firing and self.incident is None and not self.suppressed
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """The current pause: who paused the remediator, why, and since when (Unix seconds)."""
-
-    by: str
-    why: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """An operator's decision to return a target to service or to keep it out: who, why, when (Unix
-    seconds)."""
-
-    by: str
-    why: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Storm:
-    """A pool with too much hardware reported unhealthy at the same time: since when, and a
-    human-readable description."""
-
-    at: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A queued notification. `settled`: hashes of the addresses that received it or for which it expired."""
-
-    op_id: str
-    at: float
-    body: Mapping[str, Any]
-    settled: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One announced step: action, target, time (Unix seconds). `dead`: the target was lost or hung."""
-
-    action: str
-    effect: Effect
-    target: Target
-    at: float
-    dead: bool = False
-
-
-class JournalState:
-    """The state that results from all events of the journal. Only `apply` changes it."""
-
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention = Retention()) -> None:  # noqa: B008 - frozen
+        self.retention = retention
         self.incidents: dict[str, Incident] = {}
         self.open: dict[Target, str] = {}
-        # The open incidents that took a target out of service or are about to. Replaced at each change,
-        # so that its identity shows whether it changed.
-        self.taking: dict[str, Incident] = {}
-        # The incidents at level observe that would keep their target out of service now.
-        self.rehearsed: dict[str, Incident] = {}
+        # The open incidents that took a target out of service or are about to. Replaced at each change, so
+        # that its identity shows whether it changed.
+        self.taking: dict[str, None] = {}
+        # The open incidents by the name of their target: a node's name for the node and its GPUs.
+        self.open_by_name: dict[str, list[str]] = {}
+        # The ended incidents in `incidents`, and the time (Unix seconds) of their end.
+        self.ended: dict[str, float] = {}
+        # The incidents whose last decision was to do nothing at level observe.
+        self.rehearsed: dict[str, None] = {}
         self.episodes: dict[str, EpisodeRecord] = {}
+        # The keys in `episodes` of the alerts that are firing, and of those that are over, with the time.
+        self.firing_alerts: dict[str, None] = {}
+        self.ended_alerts: dict[str, float] = {}
+        # The keys of the alerts that are over and still have all labels.
+        self.unreduced: dict[str, None] = {}
         self.attempts: dict[Target, list[Attempt]] = {}
         self.quarantines: list[Attempt] = []
         self.refused = 0
         self.cured: dict[Target, float] = {}
+        # The times of the returns to service after a repair.
+        self.returns: dict[Target, list[float]] = {}
+        # The last repair step of each target whose attempts are forgotten.
+        self.repairs: dict[Target, float] = {}
         self.pause: Pause | None = None
         self.pins: dict[Target, Pin] = {}
         # Replaced at each change, as `taking`.
@@ -128,6 +87,11 @@ class JournalState:
         self.covered: dict[str, frozenset[str]] = {}
         self.last_at = 0.0
         self.seq = 0
+        # No incident that was opened later than this time (Unix seconds) has been forgotten.
+        self.horizon = 0.0
+        self.swept = 0.0
+        self.trim_incidents_at = memory.next_trim(0, retention.ended_incidents)
+        self.trim_alerts_at = memory.next_trim(0, retention.ended_alerts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JournalState) and vars(self) == vars(other)
@@ -143,16 +107,32 @@ class JournalState:
         """Return every incident that has not ended, oldest first."""
         return tuple(self.incidents[one] for one in self.open.values())
 
+    def open_on(self, name: str) -> tuple[Incident, ...]:
+        """Return the open incidents whose targets have this name, oldest first: those of a node and its GPUs."""
+        return tuple(self.incidents[one] for one in self.open_by_name.get(name, ()))
+
     def undecided(self) -> tuple[Alert, ...]:
         """Return the firing alerts without a decision, oldest first."""
-        return tuple(one.alert for one in self.episodes.values() if one.undecided)
+        return tuple(one.alert for one in self.firing_records() if one.undecided)
 
-    def has_recorded(self, alert: Alert) -> bool:
-        """Return whether the journal already contains this episode with this status, so that the
-        alert is a duplicate.
+    def firing_records(self) -> Iterator[EpisodeRecord]:
+        """Yield the records of the alerts that are firing according to the alerts received."""
+        return (self.episodes[key] for key in self.firing_alerts)
+
+    def may_be_archived(self, alert: Alert, now: float) -> bool:
+        """Return whether an incident that began with this alert may exist in the journal but not in memory.
+
+        The id of an incident is derived from its first alert, and must not be used twice.
         """
-        record = self.episodes.get(alert.key)
-        return record is not None and record.alert.firing == alert.firing
+        return not max(self.horizon, now - self.retention.memory) < alert.starts_at <= now
+
+    def status(self, key: str) -> bool | None:
+        """Return whether an alert is firing according to the journal; None if the alert is unknown.
+
+        An alert that is received with the same status again is a duplicate.
+        """
+        record = self.episodes.get(key)
+        return None if record is None else record.alert.firing
 
     def firing(self, incident: Incident) -> bool:
         """Return whether any alert of the incident is firing, according to the alerts received."""
@@ -172,14 +152,19 @@ class JournalState:
 
     def recurrence(self, target: Target, since: float) -> int:
         """Return how often the target was repaired and returned to service since `since` (Unix seconds)."""
-        return sum(
-            1
-            for one in self.incidents.values()
-            if one.target == target
-            and one.state is IncidentState.CLOSED
-            and one.repaired_at is not None
-            and one.since >= since
-        )
+        return sum(at >= since for at in self.returns.get(target, ()))
+
+    def forget_incident(self, incident: Incident) -> None:
+        """Remove an ended incident from memory. Its events stay in the journal."""
+        del self.incidents[incident.id], self.ended[incident.id]
+        self.rehearsed.pop(incident.id, None)
+        self.horizon = max(self.horizon, incident.opened)
+
+    def forget_alert(self, key: str) -> None:
+        """Remove an alert that is over from memory. Its events stay in the journal."""
+        del self.episodes[key]
+        self.ended_alerts.pop(key, None)
+        self.unreduced.pop(key, None)
 
     def apply(self, event: Event) -> None:
         """Apply one event. An illegal transition changes nothing and is only counted."""
@@ -189,12 +174,24 @@ class JournalState:
             self.refused += 1
         self.seq = event.seq or self.seq
         self.last_at = event.at
+        # The hour and day of an event, and not the time since the last sweep: a journal without its oldest
+        # events leads to the same sweeps.
+        if (hour := event.at // memory.HOUR * memory.HOUR) > self.swept:
+            memory.reduce(self, hour)
+            if (day := hour // memory.DAY * memory.DAY) > self.swept:
+                memory.sweep(self, day)
+            self.swept = hour
+        memory.trim(self)
 
     def _apply(self, event: Event) -> None:
         if event.kind is Kind.INCIDENT_OPENED:
             incident = new_incident(event)
+            self.ended.pop(incident.id, None)
             self.incidents[incident.id] = incident
+            if (displaced := self.open.pop(incident.target, None)) is not None:
+                self._close(incident.target, displaced)
             self.open[incident.target] = incident.id
+            self.open_by_name.setdefault(incident.target.name, []).append(incident.id)
             return
         if (fold := _FOLDS.get(event.kind)) is not None:
             fold(self, event)
@@ -247,13 +244,23 @@ class JournalState:
             self.kept = {one: pin for one, pin in self.kept.items() if one != target}
 
     def _receive(self, event: Event) -> None:
-        alert = alert_of(event)
-        before = self.episodes.get(alert.key)
+        alert, key = alert_of(event), event.data["key"]
+        before = self.episodes.get(key)
         if before is None or self._began_again(before, alert):
-            self.episodes[alert.key] = EpisodeRecord(alert, event.at)
+            record = EpisodeRecord(alert, event.at)
         else:
-            self.episodes[alert.key] = replace(before, alert=alert)
-            self._update_rehearsed(self.incidents.get(before.incident or ""))
+            record = replace(before, alert=alert)
+        if "suppressed" in event.data:  # the alert leads to nothing, so one event says both
+            record = replace(record, suppressed=True)
+        self.episodes[key] = record
+        if alert.firing:
+            self.ended_alerts.pop(key, None)
+            self.unreduced.pop(key, None)
+            self.firing_alerts[key] = None
+        else:
+            self.firing_alerts.pop(key, None)
+            self.ended_alerts.setdefault(key, event.at)
+            self.unreduced[key] = None
 
     def _began_again(self, before: EpisodeRecord, alert: Alert) -> bool:
         """Return whether an alert fires again after it was resolved before any action of the
@@ -276,8 +283,11 @@ class JournalState:
             return
         after = evolve(incident, event)
         self.incidents[after.id] = after
-        self._update_taking(after)
-        self._update_rehearsed(after)
+        self._update_taking(incident, after)
+        if after.rehearsed and after.reason is Reason.OBSERVE_ONLY:
+            self.rehearsed[after.id] = None
+        else:
+            self.rehearsed.pop(after.id, None)
         if event.kind is Kind.ALERT_ABSORBED:
             record = self.episodes.get(event.data["key"])
             if record is not None:
@@ -286,66 +296,73 @@ class JournalState:
             step = after.steps[-1].step
             dead = event.data.get("dead", False)
             attempt = Attempt(step.action, step.effect, step.target, event.at, dead)
-            self.attempts.setdefault(step.target, []).append(attempt)
+            if step.effect not in UNLIMITED:
+                self.attempts.setdefault(step.target, []).append(attempt)
             if step.effect is Effect.QUARANTINES:
                 self.quarantines.append(attempt)
                 self._stop_keeping(step.target)
         if event.kind is Kind.STEP_WITHDRAWN and incident.prepared is not None:
             self._forget(incident.prepared)
+        if event.kind is Kind.STEP_FAILED and event.reason is Reason.STEP_REFUSED:
+            # The cluster refused it, so nothing was taken; the budget of what is out asks the cluster.
+            op = event.data["op_id"]
+            refused = next((run for run in after.steps if run.step.op_id == op), None)
+            if refused is not None and refused.step.effect is Effect.QUARANTINES:
+                _remove(self.quarantines, refused)
         if after.ended and not incident.ended:
             self._end(after, event.at)
 
-    def _update_taking(self, incident: Incident) -> None:
+    def _update_taking(self, before: Incident, after: Incident) -> None:
         """Update the index of incidents that take targets out of service."""
-        before = self.taking.get(incident.id)
-        if incident.ended or not _takes(incident):
-            if before is not None:
-                self.taking = {key: one for key, one in self.taking.items() if key != incident.id}
-        elif before is None or _taken(before) != _taken(incident):
-            self.taking = self.taking | {incident.id: incident}
-
-    def _update_rehearsed(self, incident: Incident | None) -> None:
-        """Update the index of incidents at level observe that would keep their target out of service."""
-        if incident is None or not incident.rehearsed:
-            return
-        if incident.reason is Reason.OBSERVE_ONLY and self.firing(incident):
-            self.rehearsed[incident.id] = incident
-        else:
-            self.rehearsed.pop(incident.id, None)
+        taken = _taken(after)
+        if taken is None and after.id in self.taking:
+            self.taking = {key: None for key in self.taking if key != after.id}
+        elif taken is not None and taken != _taken(before):
+            self.taking = self.taking | {after.id: None}
 
     def _end(self, ended: Incident, at: float) -> None:
         if ended.reason is Reason.RELEASED_BY_OTHERS:
             self.pins[ended.target] = Pin("another user or program", ended.text, at)
         if ended.reason is Reason.CLOSED_BY_PERSON:
             # The operator keeps the target out of service: no later incident repairs or releases it.
-            kept = {one: Pin("an operator", ended.text, at) for one in ended.quarantined}
-            self.kept = self.kept | kept
+            pin = Pin("an operator", ended.text, at, ended.id)
+            self.kept = self.kept | dict.fromkeys(ended.quarantined, pin)
         if self.open.get(ended.target) == ended.id:
             del self.open[ended.target]
+            self._close(ended.target, ended.id)
         if ended.repaired_at is not None:
             self.cured[ended.target] = max(self.cured.get(ended.target, 0), ended.repaired_at)
+            if ended.state is IncidentState.CLOSED:
+                self.returns.setdefault(ended.target, []).append(ended.since)
+        self.ended[ended.id] = at
+
+    def _close(self, target: Target, identity: str) -> None:
+        ids = self.open_by_name[target.name]
+        ids.remove(identity)
+        if not ids:
+            del self.open_by_name[target.name]
 
     def _forget(self, run: StepRun) -> None:
         """Remove the attempt of a step that was announced and withdrawn."""
-        about = (run.step.action, run.step.target, run.started)
         for attempts in (self.attempts.get(run.step.target, []), self.quarantines):
-            for one in attempts:
-                if (one.action, one.target, one.at) == about:
-                    attempts.remove(one)
-                    break
+            _remove(attempts, run)
 
 
-def _takes(incident: Incident) -> bool:
-    """Return whether an incident took a target out of service, or is about to."""
-    run = incident.prepared
-    about_to = run is not None and run.step.effect is Effect.QUARANTINES
-    return bool(incident.quarantined) or incident.dead or about_to
+def _remove(attempts: list[Attempt], run: StepRun) -> None:
+    """Remove the attempt of a step."""
+    about = (run.step.action, run.step.target, run.started)
+    for one in attempts:
+        if (one.action, one.target, one.at) == about:
+            attempts.remove(one)
+            break
 
 
-def _taken(incident: Incident) -> tuple[object, ...]:
-    """Return the properties by which an incident counts as taking targets out of service."""
+def _taken(incident: Incident) -> tuple[object, ...] | None:
+    """Return the properties by which an incident counts as taking targets out of service; None if it does not."""
     run = incident.prepared
     about_to = run.step.target if run and run.step.effect is Effect.QUARANTINES else None
+    if incident.ended or not (incident.quarantined or incident.dead or about_to):
+        return None
     return incident.quarantined, incident.dead, incident.repaired_at, about_to
 
 

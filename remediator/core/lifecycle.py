@@ -31,19 +31,18 @@ _EARLY = _EXITS | {S.SUPPRESSED}
 
 TRANSITIONS: dict[IncidentState, frozenset[IncidentState]] = {
     S.NEW: frozenset({S.TRIAGED}) | _EARLY,
-    S.TRIAGED: frozenset(
-        {S.HELD, S.AWAIT_APPROVAL, S.QUARANTINED, S.DRAINING, S.REPAIRING, S.VERIFYING, S.CLOSED}
-    )
+    S.TRIAGED: frozenset({S.HELD, S.QUARANTINED, S.DRAINING, S.REPAIRING, S.VERIFYING, S.CLOSED})
     | _EARLY,
     S.HELD: frozenset({S.TRIAGED}) | _EARLY,
-    S.AWAIT_APPROVAL: frozenset({S.TRIAGED}) | _EARLY,
     S.QUARANTINED: frozenset({S.CHECKPOINTING, S.DRAINING, S.JOBS_MOVED, S.VERIFYING}) | _EARLY,
     S.CHECKPOINTING: frozenset({S.DRAINING}) | _EARLY,
     S.DRAINING: frozenset({S.CHECKPOINTING, S.JOBS_MOVED, S.VERIFYING}) | _EARLY,
     S.JOBS_MOVED: frozenset({S.REPAIRING, S.VERIFYING, S.CLOSED}) | _EARLY,
     S.REPAIRING: frozenset({S.REPAIRING, S.VERIFYING, S.CLOSED}) | _EXITS,
     S.VERIFYING: frozenset({S.QUARANTINED, S.REPAIRING, S.PROBATION}) | _EXITS,
-    S.PROBATION: frozenset({S.QUARANTINED, S.VERIFYING, S.REPAIRING, S.CLOSED}) | _EXITS,
+    S.PROBATION: frozenset({S.AWAIT_APPROVAL, S.QUARANTINED, S.VERIFYING, S.REPAIRING, S.CLOSED})
+    | _EXITS,
+    S.AWAIT_APPROVAL: frozenset({S.QUARANTINED, S.VERIFYING, S.CLOSED}) | _EXITS,
     S.ESCALATED: frozenset({S.TRIAGED, S.VERIFYING, S.OVERRIDDEN}),
     S.SUPPRESSED: frozenset(),
     S.CLOSED: frozenset(),
@@ -98,6 +97,8 @@ def _moved(incident: Incident, event: Event) -> Incident:
         mark=len(incident.steps),
         rung=event.data.get("rung", incident.rung),
         absorbed_by=event.data.get("absorbed_by", incident.absorbed_by),
+        approved=None,
+        requests=incident.requests + (to is S.AWAIT_APPROVAL),
     )
     if event.reason is Reason.RETRIED:
         steps = len(incident.steps)
@@ -175,6 +176,14 @@ def _ordered(incident: Incident, event: Event) -> Incident:
     return replace(incident, released=Order(event.data["by"], event.data["why"]))
 
 
+def _approved(incident: Incident, event: Event) -> Incident:
+    """Record an approval. It belongs to one request, and ends with the next change of state."""
+    asked = incident.state is S.AWAIT_APPROVAL and event.data["request"] == incident.requests
+    if not asked or incident.approved is not None:
+        raise IllegalTransition(f"{incident.id} does not wait for this approval")
+    return replace(incident, approved=Order(event.data["by"], event.data["why"]))
+
+
 def _inherited(incident: Incident, event: Event) -> Incident:
     more = (Target.parse(text) for text in event.data["targets"])
     new = tuple(target for target in more if target not in incident.quarantined)
@@ -208,6 +217,7 @@ _HANDLERS: dict[Kind, Callable[[Incident, Event], Incident]] = {
     Kind.VERIFIED: _unchanged,
     Kind.NOTIFIED: _unchanged,
     Kind.ORDERED: _ordered,
+    Kind.APPROVED: _approved,
 }
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fleetmedic.alerting import stages
+from fleetmedic.alerting import reports, stages
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.core.action import ActionSpec, Effect
 from remediator.core.action import Level as Level  # the model's users need it
@@ -94,6 +95,11 @@ class Alert:
         return self.labels.get(stages.LABEL, "")
 
     @property
+    def report(self) -> AlertReport:
+        """Return what the alert reports: a condition, a loss or an event."""
+        return reports.declared(self.name, self.labels.get(reports.LABEL, ""))
+
+    @property
     def key(self) -> str:
         """Return the key of this firing period of the alert: cluster, fingerprint and start time in
         milliseconds."""
@@ -107,7 +113,7 @@ class Episode:
     """One firing period of one alert, as stored in an incident.
 
     `starts_at` is Unix seconds; a start time in the future is replaced by the arrival time. `gpu`,
-    `uuid`, `instrument` and `stage` are labels of the alert, or empty.
+    `uuid`, `instrument`, `stage` and `reports` are labels of the alert, or empty.
     """
 
     key: str
@@ -119,6 +125,12 @@ class Episode:
     uuid: str = ""
     instrument: str = ""
     stage: str = ""
+    reports: str = ""
+
+    @property
+    def report(self) -> AlertReport:
+        """Return what the alert reports: a condition, a loss or an event."""
+        return reports.declared(self.alertname, self.reports)
 
     @property
     def shown_name(self) -> str:
@@ -150,7 +162,9 @@ class Rung:
 class JobsPlan:
     """The part of a playbook about jobs on the target: whether to signal and restart them, and the limits.
 
-    Times are in seconds. `grace` is the maximum wait for a checkpoint.
+    Times are in seconds. `grace` is the maximum wait for a checkpoint. `then`: the job itself fails
+    repeatedly, and after `max_attempts` restarts in `window` this action ends it; None in a playbook
+    that does not end jobs.
     """
 
     signal: bool
@@ -159,6 +173,7 @@ class JobsPlan:
     deadline: float
     max_attempts: int
     window: float
+    then: ActionSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +278,8 @@ class Incident:
     the number of steps before an operator ordered a retry; these steps do not count. `quarantined`
     are the targets that the incident must release. `held`, `held_text` and `held_since` say why and
     since when a guard holds the incident. `dead`: the target was lost or hung when it was
-    quarantined, so it uses no budget until its repair.
+    quarantined, so it uses no budget until its repair. `requests` counts the requests for an approval;
+    `approved` is the operator's approval of the current request.
     """
 
     id: str
@@ -292,6 +308,8 @@ class Incident:
     held_since: float | None = None
     released: Order | None = None
     dead: bool = False
+    approved: Order | None = None
+    requests: int = 0
 
     @property
     def ended(self) -> bool:

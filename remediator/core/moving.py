@@ -14,6 +14,7 @@ from remediator.core.action import Effect
 from remediator.core.decision import Act, Case, Decision, Move, Wait, held
 from remediator.core.ending import beyond_level, give_up
 from remediator.core.facts import TargetJob
+from remediator.core.failing import decide_failing
 from remediator.core.guards import Ruling, Verdict
 from remediator.core.model import IncidentState, JobsPlan, Level, StepRun, StepState
 from remediator.core.reasons import Reason
@@ -59,7 +60,7 @@ def _needs_checkpoint(case: Case) -> bool:
     """Return whether the jobs must be signalled to write a checkpoint before they are moved."""
     jobs = case.playbook.jobs
     signal = case.actions.of(Effect.SAVES)
-    able = signal.supported(case.facts.capabilities)
+    able = not case.shape.unsupported(signal)
     return bool(jobs and jobs.signal and able and case.incident.last(signal.name) is None)
 
 
@@ -123,7 +124,7 @@ def save_checkpoints(
     name = plan.step_on_node(signal) if on else signal.name
     told = case.incident.last(name)
     if told is None:
-        if not running:
+        if not running or case.shape.unsupported(signal):
             return None
         verdict = step_guards.alert_driven_step(case)
         if not verdict.allows:
@@ -184,7 +185,10 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
     """Return the next decision for an incident about a job: restart the job, at most as often as
     the playbook allows."""
     restart = case.actions.of(Effect.MOVES_JOBS)
-    restarted = case.incident.done(restart.name)
+    if jobs.then is not None and case.incident.done(jobs.then.name):
+        failed = case.incident.last(jobs.then.name)
+        return Move(IncidentState.JOBS_MOVED, Reason.JOB_FAILED, failed.text if failed else "")
+    restarted = case.incident.done(restart.name) and jobs.then is None
     if restarted and (case.facts.jobs or not case.facts.known):
         return Move(IncidentState.JOBS_MOVED, Reason.JOB_RESTARTED)
     if not case.facts.known:
@@ -194,6 +198,8 @@ def _one_job(case: Case, jobs: JobsPlan) -> Decision:
         return give_up(case, Reason.UNKNOWN_JOB, text)
     if not case.facts.jobs:
         return Move(IncidentState.JOBS_MOVED, Reason.NO_JOBS, f"{case.incident.target} has ended.")
+    if jobs.then is not None:
+        return decide_failing(case, jobs, jobs.then)
     run = case.incident.last(restart.name)
     if run is not None and run.reason is Reason.EFFECT_MISSING and not case.facts.jobs[0].running:
         # There was no capacity until the deadline, so another attempt would not help.

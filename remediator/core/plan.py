@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleetmedic.kernel.labels import Target, TargetKind
-from remediator.core.action import ActionCatalogue, ActionSpec, Effect, Level
+from remediator.core.action import HARDWARE, ActionCatalogue, ActionSpec, Effect, Level
 from remediator.core.model import Incident, Playbook, Rung, Step, op_id
 
 QUICK = 10.0
@@ -12,6 +12,8 @@ QUICK = 10.0
 OPINION = "opinion"
 # the step that watches the metrics of a target whose alerts are over and on which jobs run
 WATCH = "watch"
+# the step that verifies a target by its metrics, because the cluster has no test under load
+METRICS = "metrics"
 # the step that carries out an operator's release order
 ORDERED = "release:order"
 NOTIFY = 15.0
@@ -96,7 +98,7 @@ def outline(
     A test and a release end every quarantine at any level; as planned steps they follow a repair.
     """
     chosen: list[ActionSpec] = []
-    if playbook.quarantine:
+    if playbook.quarantine and kind in HARDWARE:
         chosen.append(actions.of(Effect.QUARANTINES, kind))
     if playbook.jobs and playbook.jobs.signal:
         chosen.append(actions.of(Effect.SAVES))
@@ -104,6 +106,8 @@ def outline(
         chosen.append(actions.of(Effect.MOVES_JOBS))
     if playbook.notify:
         chosen.append(actions.of(Effect.NOTIFIES))
+    if playbook.jobs and playbook.jobs.then:
+        chosen.append(playbook.jobs.then)
     chosen += [rung.action for rung in playbook.ladder]
     steps = [(action, action.level) for action in chosen]
     if playbook.ladder:

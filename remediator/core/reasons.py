@@ -15,6 +15,7 @@ class Reason(StrEnum):
     NO_TARGET = "no_target"
     OTHER_CLUSTER = "other_cluster"
     STAGE = "stage"
+    APPLICATION_ERROR = "application_error"
     DEAD_MAN_SIGNAL = "dead_man_signal"
     SPENT = "spent"
     SILENCED = "silenced"
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     IDENTITY = "identity"
     STORM = "storm"
     JOBS_STALLED = "jobs_stalled"
+    CAUSE_UNKNOWN = "cause_unknown"
     CLOCK_JUMP = "clock_jump"
     OTHER_INSTALLATION = "other_installation"
     PINNED = "pinned"
@@ -73,12 +75,15 @@ class Reason(StrEnum):
     JOB_RESTARTED = "job_restarted"
     HEALTHY_IN_SERVICE = "healthy_in_service"
     DEMAND_ROSE = "demand_rose"
+    AWAIT_APPROVAL = "await_approval"
+    APPROVED = "approved"
     RETRIED = "retried"
     # other ends
     LADDER_EXHAUSTED = "ladder_exhausted"
     UNVERIFIABLE = "unverifiable"
     EFFECT_UNKNOWN = "effect_unknown"
     JOB_STUCK = "job_stuck"
+    JOB_FAILED = "job_failed"
     QUARANTINE_FAILED = "quarantine_failed"
     RELEASE_FAILED = "release_failed"
     RELEASED_BY_OTHERS = "released_by_others"
@@ -86,6 +91,8 @@ class Reason(StrEnum):
     PLAYBOOK_GONE = "playbook_gone"
     UNKNOWN_JOB = "unknown_job"
     TESTED_OFTEN = "tested_often"
+    REJECTED = "rejected"
+    APPROVAL_EXPIRED = "approval_expired"
     LANE_FAILED = "lane_failed"
     RELEASED_BY_PERSON = "released_by_person"
     CLOSED_BY_PERSON = "closed_by_person"
@@ -98,6 +105,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.NO_TARGET: "The alert's labels identify no valid target.",
     Reason.OTHER_CLUSTER: "The alert's label `cluster` is missing, or differs from `cluster.name` in remediator.yml.",
     Reason.STAGE: "The alert's label `stage` allows notifications only: the remediator takes no other action.",
+    Reason.APPLICATION_ERROR: "The alert reports an application error, and the hardware is healthy: the remediator does not quarantine it.",
     Reason.SILENCED: "The alert is silenced in Alertmanager.",
     Reason.INHIBITED: "Another alert inhibits this one in Alertmanager.",
     Reason.MUTED: "An active maintenance window covers the alert.",
@@ -126,6 +134,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.IDENTITY: "The alert and the cluster's inventory refer to different hardware.",
     Reason.STORM: "Too much of the pool is reported unhealthy at the same time: disruptive steps are blocked.",
     Reason.JOBS_STALLED: "Several training jobs are stalled at the same time, which suggests a shared cause: no stalled job is restarted.",
+    Reason.CAUSE_UNKNOWN: "It is unknown whether the job itself causes its failures, so the remediator does not fail the job.",
     Reason.CLOCK_JUMP: "The wall clock jumped: disruptive steps are blocked for ten minutes.",
     Reason.OTHER_INSTALLATION: "This remediator does not hold the cluster's lock, so it takes no action.",
     Reason.PINNED: "An operator recently returned the target to service: the remediator will not quarantine it again for now.",
@@ -153,11 +162,14 @@ SENTENCES: dict[Reason, str] = {
     Reason.JOB_RESTARTED: "The job was restarted. If it has a checkpoint, it continues from there.",
     Reason.HEALTHY_IN_SERVICE: "Every alert is resolved, and the metrics stayed healthy while jobs ran.",
     Reason.DEMAND_ROSE: "The demand increased during the scale-in: the remediator scales out instead.",
+    Reason.AWAIT_APPROVAL: "Metrics report the target as healthy, but no test under load is possible: an operator must approve its return to service.",
+    Reason.APPROVED: "An operator approved the target's return to service.",
     Reason.RETRIED: "An operator requested a retry: the playbook starts again.",
     Reason.LADDER_EXHAUSTED: "Every allowed repair was tried, and the target is still unhealthy: manual intervention is required.",
     Reason.UNVERIFIABLE: "No test could show whether the target is healthy: manual intervention is required.",
     Reason.EFFECT_UNKNOWN: "It is unknown whether a disruptive step took effect: manual intervention is required.",
     Reason.JOB_STUCK: "A job could not be moved off the target: manual intervention is required.",
+    Reason.JOB_FAILED: "The job keeps failing on different nodes, after as many restarts as the playbook allows: the remediator fails the job.",
     Reason.QUARANTINE_FAILED: "The target could not be quarantined, and the remediator took no further action: manual intervention is required.",
     Reason.RELEASE_FAILED: "The target is healthy, but its quarantine could not be released: manual intervention is required.",
     Reason.RELEASED_BY_OTHERS: "Another user or program released the quarantine; manual changes take precedence.",
@@ -165,6 +177,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.PLAYBOOK_GONE: "The incident's playbook is no longer configured: manual intervention is required.",
     Reason.UNKNOWN_JOB: "The cluster has no job of this name.",
     Reason.TESTED_OFTEN: "The incident has reached its limit of ten tests: manual intervention is required.",
+    Reason.REJECTED: "An operator rejected the target's return to service: the target stays quarantined.",
+    Reason.APPROVAL_EXPIRED: "No operator approved the target's return to service in time: the target stays quarantined.",
     Reason.LANE_FAILED: "The remediator failed with an internal error on this target three times: manual intervention is required.",
     Reason.RELEASED_BY_PERSON: "The target was returned to service manually.",
     Reason.CLOSED_BY_PERSON: "The incident was closed manually.",

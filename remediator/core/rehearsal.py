@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remediator.core import plan, step_guards
+from remediator.core import job_failures, step_guards
 from remediator.core.action import ActionSpec, Effect
 from remediator.core.decision import Case, Rehearse
 from remediator.core.reasons import Reason
@@ -21,27 +21,31 @@ def rehearse(case: Case) -> Rehearse:
 
 def _steps(case: Case) -> Iterator[tuple[ActionSpec, str]]:
     target = case.incident.target
-    for action, needed in plan.outline(case.actions, case.playbook, target.kind):
-        if needed.rank > case.playbook.level.rank:
+    for planned in case.shape.planned:
+        action = planned.action
+        if planned.level.rank > case.playbook.level.rank:
             continue
         would = f"The remediator would {action.would} ({target})"
-        if not action.supported(case.facts.capabilities):
-            yield (
-                action,
-                f"The remediator would not {action.would} ({target}): this cluster does not support it.",
-            )
+        if not planned.kept:
+            yield action, f"The remediator would not {action.would} ({target}): {planned.text}"
         elif action.effect is Effect.MOVES_JOBS and not case.facts.jobs:
             yield action, f"{would}, but no job runs on it now."
         else:
             wait = _waits(case, action)
-            yield action, f"{would}{f', but the step would wait now: {wait}' if wait else '.'}"
+            limits = f" {planned.note[0].upper()}{planned.note[1:]}." if planned.note else ""
+            said = f"{would}{f', but the step would wait now: {wait}' if wait else '.'}"
+            yield action, f"{said}{limits}"
 
 
 def _waits(case: Case, action: ActionSpec) -> str:
     """Return the reason why a disruptive step would be held now; empty if the step would start."""
     if action.effect is Effect.REPAIRS:
         return step_guards.disruptive_step(case).text
+    if action.effect is Effect.FAILS_JOBS:
+        return job_failures.below_limit(case) or job_failures.doubt(case)
     if action.effect is Effect.MOVES_JOBS:
+        if text := job_failures.no_trouble(case):
+            return text
         running = any(job.running for job in case.facts.jobs)
         verdict = (
             step_guards.moves_running_jobs(case) if running else step_guards.moves_dead_jobs(case)

@@ -10,6 +10,7 @@ from fleetmedic.kernel.labels import TargetKind
 from fleetmedic.wording.counts import counted
 from remediator.core import guards, plan, step_guards
 from remediator.core.action import Effect
+from remediator.core.approving import needs_approval, request_approval
 from remediator.core.decision import Act, Case, Decision, Hold, Move, Wait, Widen, held
 from remediator.core.ending import beyond_level, give_up, notify_once
 from remediator.core.evidence import AlertStatus
@@ -33,7 +34,8 @@ def decide_jobs_moved(case: Case) -> Decision:
     """Return the next decision in state JOBS_MOVED: notify people, then start the first repair, or
     end without one."""
     if case.incident.target.kind is TargetKind.JOB:
-        return notify_once(case, "closed") or Move(
+        failed = case.incident.reason is Reason.JOB_FAILED
+        return notify_once(case, "job_failed" if failed else "closed") or Move(
             IncidentState.CLOSED, case.incident.reason, case.incident.text
         )
     if notification := notify_once(case, "opened"):
@@ -124,12 +126,17 @@ def decide_verifying(case: Case) -> Decision:
         return _verify(case)  # an alert interrupted the test and is over now
     if run.state is StepState.DONE and _event_during(case, run):
         return start_repair_from(case, _next_rung(case))
-    if run.state is StepState.DONE:
+    # Without a test under load, healthy metrics do not outweigh an active alert.
+    by_metrics = run.step.id == plan.METRICS and run.state is StepState.DONE
+    refuted = by_metrics and case.facts.evidence.standing is AlertStatus.ACTIVE
+    if refuted and case.incident.repaired_at is None:
+        return Move(IncidentState.QUARANTINED, Reason.NEW_ALERT)
+    if run.state is StepState.DONE and not refuted:
         factor = 2 ** min(case.incident.recurrence, MOST_DOUBLINGS)
         probation = case.playbook.probation * (factor if case.playbook.double_on_repeat else 1)
         until = case.now + min(probation, max(LONGEST_PROBATION, case.playbook.probation))
         return Move(IncidentState.PROBATION, Reason.ON_PROBATION, until=until)
-    if run.passed is None:
+    if run.passed is None and not refuted:
         return give_up(case, Reason.UNVERIFIABLE, run.text)
     if case.level.rank < Level.REPAIR.rank:
         return give_up(case, Reason.LEVEL, run.text)
@@ -149,7 +156,8 @@ def decide_probation(case: Case) -> Decision:
     new_event = case.facts.event_at is not None and case.facts.event_at > incident.since
     new_alert = any(episode.starts_at > incident.since for episode in incident.alerts)
     evidence = case.facts.evidence.standing
-    if new_event or (new_alert and evidence is AlertStatus.ACTIVE):
+    by_metrics = case.shape.needs_approval and not watched
+    if new_event or ((new_alert or by_metrics) and evidence is AlertStatus.ACTIVE):
         # A target with running jobs is not tested under load; it is handled as if newly quarantined.
         state = IncidentState.QUARANTINED if watched else IncidentState.VERIFYING
         return Move(state, Reason.NEW_ALERT)
@@ -170,6 +178,8 @@ def decide_probation(case: Case) -> Decision:
             if run.passed is None
             else start_repair_from(case, _next_rung(case))
         )
+    if needs_approval(case, run):
+        return request_approval(case, run)
     release = case.actions.of(Effect.RELEASES)
     failed = [run for run in incident.runs(release.name) if run.state is StepState.FAILED]
     if len(failed) >= 2:
@@ -203,6 +213,9 @@ def _confirming_test(case: Case) -> Decision | None:
         return None
     if case.incident.target.kind is TargetKind.NODE and case.facts.node_others:
         return held(guards.node_free(case.facts.stops, case.facts.node_others))
+    if case.shape.needs_approval:
+        text = "Too few independent signals, and this cluster has no test under load that could be one more."
+        return give_up(case, Reason.WITNESSES, text)
     run = case.incident.last(plan.OPINION)
     asked = len(case.incident.runs(plan.OPINION))
     broken_off = run is not None and run.passed is None and run.reason is Reason.STEP_REFUSED
@@ -223,9 +236,7 @@ def _drain_node(case: Case) -> Decision | None:
     None if the node is quarantined and has no jobs.
     """
     node = plan.node_of(case.incident.target)
-    if case.facts.node_jobs and not case.actions.of(Effect.MOVES_JOBS).supported(
-        case.facts.capabilities
-    ):
+    if case.facts.node_jobs and case.shape.unsupported(case.actions.of(Effect.MOVES_JOBS)):
         text = f"This cluster cannot move the jobs off {node} before a reboot."
         return give_up(case, Reason.UNSUPPORTED, text)
     if case.facts.node_quarantine_owner not in (None, OWNER):
@@ -316,7 +327,8 @@ def _scaling(case: Case) -> Decision:
 def _verify(case: Case) -> Decision:
     """Return the decision to test the target under load.
 
-    If jobs run on it or may start on it, or no such test is possible, watch its metrics instead.
+    If jobs run on it or may start on it, watch its metrics instead. If the cluster has no such test, metrics
+    verify a target without running jobs.
     """
     incident = case.incident
     verdict = step_guards.tests_or_releases(case)
@@ -326,14 +338,19 @@ def _verify(case: Case) -> Decision:
         return give_up(case, Reason.TESTED_OFTEN)
     busy = any(job.running for job in case.facts.jobs)
     test = case.actions.of(Effect.VERIFIES)
-    unable = not test.supported(case.facts.capabilities) and incident.repaired_at is None
     # A test of the whole node would put load on GPUs that another user or program has quarantined.
     others = incident.target.kind is TargetKind.NODE and bool(case.facts.node_others)
     open_to_jobs = OWNER not in (case.facts.quarantine_owner, case.facts.node_quarantine_owner)
-    if busy or open_to_jobs or unable or others:
+    load_test = not case.shape.needs_approval
+    if busy or (load_test and (open_to_jobs or others)):
         deadline = case.playbook.verify.deadline + 3 * case.limits.watch
         step = plan.new_step(incident, test, deadline, name=plan.WATCH)
         text = f"The remediator watches the metrics of {incident.target}, without a load test."
+        return Act(step, Reason.STEP_ALLOWED, text)
+    if not load_test:
+        deadline = case.playbook.verify.deadline + 3 * case.limits.watch
+        step = plan.new_step(incident, test, deadline, name=plan.METRICS)
+        text = f"The remediator verifies {incident.target} by its metrics: this cluster has no test under load."
         return Act(step, Reason.STEP_ALLOWED, text)
     step = plan.new_step(incident, test, case.playbook.verify.deadline)
     return Act(step, Reason.STEP_ALLOWED, f"The remediator tests {incident.target}.")
@@ -353,7 +370,7 @@ def _event_during(case: Case, run: StepRun) -> bool:
 
 def _tested_here(case: Case) -> StepRun | None:
     """Return the latest test of the target since the incident entered its current state, or None."""
-    names = (case.actions.of(Effect.VERIFIES).name, plan.WATCH)
+    names = (case.actions.of(Effect.VERIFIES).name, plan.WATCH, plan.METRICS)
     runs = [run for run in case.incident.counted_steps(case.incident.mark) if run.step.id in names]
     return runs[-1] if runs else None
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleetmedic.alerting import stages
+from fleetmedic.alerting.reports import AlertReport
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import CLUSTER, GPU, JOB_ID, NODE, SERVICE, Target, TargetKind
 from remediator.core.journal_state import JournalState
@@ -24,7 +25,6 @@ BEFORE_REPAIR = frozenset(
         IncidentState.NEW,
         IncidentState.TRIAGED,
         IncidentState.HELD,
-        IncidentState.AWAIT_APPROVAL,
         IncidentState.QUARANTINED,
         IncidentState.CHECKPOINTING,
         IncidentState.DRAINING,
@@ -69,11 +69,11 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
     A playbook without alert names matches every alert. An alert with a missing or different label
     `cluster` is rejected, because node names can repeat across clusters. Only the Watchdog needs no
     cluster, because it tests the alert path. If the alert's stage allows notifications only, playbooks that
-    do more are left out.
+    do more are left out. If the alert reports an application error, playbooks that quarantine are left out.
     """
     name, labels = alert.name, alert.labels
     ours = labels.get(CLUSTER) == cluster
-    left_out: Playbook | None = None
+    left_out: _LeftOut | None = None
     for playbook in playbooks:
         if not ours and not playbook.dead_man_signal:
             continue
@@ -81,8 +81,8 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
             continue
         if any(labels.get(key) != value for key, value in playbook.labels):
             continue
-        if not playbook.notify_only and not stages.may_act(alert.stage):
-            left_out = left_out or playbook
+        if unfit := _unfit(alert, playbook):
+            left_out = left_out or unfit
             continue
         target = target_of(alert.labels, playbook.target)
         if playbook.dead_man_signal:
@@ -96,21 +96,40 @@ def route(alert: Alert, playbooks: tuple[Playbook, ...], cluster: str) -> Route:
             return Route(playbook, None, Reason.NO_TARGET, text)
         text = f"Playbook {playbook.name} matches {alert.shown_name} on {target}."
         if left_out is not None:
-            return Route(playbook, target, Reason.STAGE, f"{text} {_left_out(alert, left_out)}")
+            return Route(playbook, target, left_out.reason, f"{text} {left_out.text}")
         return Route(playbook, target, Reason.ROUTED, text)
     if not ours:
         named = f"label cluster={labels[CLUSTER]!r}" if CLUSTER in labels else "no label `cluster`"
         text = f"The alert has {named}; this remediator manages cluster {cluster!r}."
         return Route(None, None, Reason.OTHER_CLUSTER, shortened(text, 300))
     if left_out is not None:
-        target = target_of(labels, left_out.target)
-        return Route(None, target, Reason.STAGE, _left_out(alert, left_out))
+        target = target_of(labels, left_out.playbook.target)
+        return Route(None, target, left_out.reason, left_out.text)
     text = f"No playbook matches {alert.shown_name}."
     return Route(None, target_of(alert.labels, None), Reason.NO_PLAYBOOK, text)
 
 
-def _left_out(alert: Alert, playbook: Playbook) -> str:
-    return f"{notifies_only(alert.stage)} Therefore playbook {playbook.name} is not used."
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """A playbook that matches an alert but must not be used for it, with the reason."""
+
+    playbook: Playbook
+    reason: Reason
+    why: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.why} Therefore playbook {self.playbook.name} is not used."
+
+
+def _unfit(alert: Alert, playbook: Playbook) -> _LeftOut | None:
+    """Return why a playbook must not be used for an alert, by what the alert's rule declares."""
+    if not playbook.notify_only and not stages.may_act(alert.stage):
+        return _LeftOut(playbook, Reason.STAGE, notifies_only(alert.stage))
+    if playbook.quarantine and alert.report is AlertReport.APPLICATION_ERROR:
+        reason = Reason.APPLICATION_ERROR
+        return _LeftOut(playbook, reason, sentence(reason))
+    return None
 
 
 def notifies_only(stage: str) -> str:
@@ -183,9 +202,8 @@ def absorbable(node: Target, journal_state: JournalState) -> tuple[Incident, ...
     """Return the incidents of a node's GPUs that the node's incident takes over, oldest first."""
     return tuple(
         one
-        for one in journal_state.open_incidents()
+        for one in journal_state.open_on(node.name)
         if one.target.kind is TargetKind.GPU
-        and one.target.name == node.name
         and one.state in BEFORE_REPAIR
         and one.held not in KEPT_BY_OTHERS
     )

@@ -30,7 +30,8 @@ from remediator.core.routing import (
 
 RECURRENCE_WINDOW = 7 * 86_400.0
 HOLD_AGAIN = 2.0
-SLOWEST_AGAIN = 15.0
+# A change of an alert or of the cluster wakes an incident, so without one the next look may be later.
+SLOWEST_AGAIN = 300.0
 # An event this long (seconds) after the end of an incident is new, even if its alert never resolved.
 NEWER = 2.0
 
@@ -257,7 +258,8 @@ def _taken_over(incident: Incident, heir: str, target: Target, now: float) -> tu
 
 def _released(current: Incident) -> bool:
     """Return whether every target that the incident quarantined has been tested and released."""
-    over = current.state is IncidentState.PROBATION and current.readmitted
+    late = current.state in (IncidentState.PROBATION, IncidentState.AWAIT_APPROVAL)
+    over = late and current.readmitted
     return over and not current.quarantined
 
 
@@ -295,7 +297,7 @@ def open_incident(
     level = min(playbook.level, terms.ceiling, key=lambda one: one.rank)
     level = Level.OBSERVE if playbook.notify_only or not first.may_act else level
     identity = incident_id(alert.key, target)
-    if identity in journal_state.incidents:
+    if identity in journal_state.incidents or journal_state.may_be_archived(alert, now):
         identity = incident_id(f"{alert.key}/{now}", target)
     again = journal_state.recurrence(target, now - terms.window)
     text = f"Playbook {playbook.name} matches {alert.name} on {target}."

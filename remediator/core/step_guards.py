@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fleetmedic.kernel.labels import TargetKind
-from remediator.core import guards, plan
+from remediator.core import guards, job_failures, plan
 from remediator.core.action import ActionSpec, Effect
 from remediator.core.decision import Case
 from remediator.core.evidence import latest_evidence, tested_sick
 from remediator.core.guards import Ruling, Verdict
-from remediator.core.model import OWNER, FaultClass, Playbook, Rung, Step
+from remediator.core.model import OWNER, FaultClass, IncidentState, Playbook, Rung, Step
 from remediator.core.reasons import Reason
 
 # If no alert is active, an event or a failed test is sufficient evidence for this long (seconds).
@@ -46,6 +46,17 @@ def tests_or_releases(case: Case) -> Verdict:
     return guards.all_of(automatic_step(case), guards.target_known(case.facts.known))
 
 
+def return_to_service(case: Case) -> Verdict:
+    """Check the guards of a release that an operator approved, because no load test was possible."""
+    facts = case.facts
+    return guards.all_of(
+        tests_or_releases(case),
+        guards.same_hardware(facts.identity),
+        guards.sensor_up(facts.exporter_down),
+        guards.alerts_over(facts.evidence),
+    )
+
+
 def alert_driven_step(case: Case) -> Verdict:
     """Check the guards of any action in response to alerts, including actions that can be undone at once."""
     facts = case.facts
@@ -55,6 +66,11 @@ def alert_driven_step(case: Case) -> Verdict:
         guards.same_hardware(facts.identity),
         guards.not_withheld(facts.evidence),
     )
+
+
+def planned(case: Case, action: ActionSpec) -> Verdict:
+    """Refuse an action that the shape of the plan leaves out, because the cluster does not support it."""
+    return guards.supported(case.shape.unsupported(action))
 
 
 def quarantine(case: Case) -> Verdict:
@@ -80,7 +96,7 @@ def quarantine(case: Case) -> Verdict:
         guards.not_owned_by_others(facts.node_quarantine_owner),
     ]
     action = case.actions.of(Effect.QUARANTINES, case.incident.target.kind)
-    verdicts.append(guards.cluster_supports(action, facts.capabilities))
+    verdicts.append(planned(case, action))
     if not facts.recently_received:
         # An alert that an earlier process received must be confirmed first.
         verdicts.append(guards.alert_active(facts.evidence))
@@ -94,7 +110,7 @@ def moves_dead_jobs(case: Case) -> Verdict:
     """Check the guards of restarting a dead job elsewhere. No running job is disturbed."""
     return guards.all_of(
         alert_driven_step(case),
-        guards.cluster_supports(case.actions.of(Effect.MOVES_JOBS), case.facts.capabilities),
+        planned(case, case.actions.of(Effect.MOVES_JOBS)),
         guards.identified(case.facts.identity),
         guards.alert_active(case.facts.evidence),
     )
@@ -124,11 +140,22 @@ def moves_running_jobs(case: Case) -> Verdict:
     """Check the guards of restarting running jobs elsewhere."""
     whole = case.incident.target.kind is TargetKind.NODE
     return guards.all_of(
-        guards.cluster_supports(case.actions.of(Effect.MOVES_JOBS), case.facts.capabilities),
+        planned(case, case.actions.of(Effect.MOVES_JOBS)),
         disruptive_step(case),
         *((reboots(case),) if whole else ()),
         guards.no_shared_stall(case.facts.stops),
         guards.independent_signals(signals(case), case.playbook.witnesses),
+    )
+
+
+def fails_job(case: Case, action: ActionSpec) -> Verdict:
+    """Check the guards of failing a job for good: only the job itself can be the cause."""
+    return guards.all_of(
+        planned(case, action),
+        guards.level(action.level, case.level),
+        disruptive_step(case),
+        guards.no_shared_stall(case.facts.stops),
+        guards.cause_certain(job_failures.below_limit(case) or job_failures.doubt(case)),
     )
 
 
@@ -144,12 +171,8 @@ def repairs(case: Case, rung: Rung) -> Verdict:
     times = tuple(
         at for name, target, at in case.facts.attempts if (name, target) == (rung.action.name, on)
     )
-    needed = [rung.action]
-    if on != case.incident.target:
-        # A node is not drained for a repair that cannot be verified.
-        needed.append(case.actions.of(Effect.VERIFIES))
     return guards.all_of(
-        *(guards.cluster_supports(one, case.facts.capabilities) for one in needed),
+        planned(case, rung.action),
         guards.attempts(times, rung.max_attempts, rung.window, case.now),
         guards.not_paused(case.facts.paused, case.facts.stops),
         guards.cooldown(times, rung.cooldown, case.now),
@@ -159,8 +182,8 @@ def repairs(case: Case, rung: Rung) -> Verdict:
 
 
 def any_repair_supported(case: Case) -> bool:
-    """Return whether the cluster supports at least one repair of the playbook."""
-    return any(rung.action.supported(case.facts.capabilities) for rung in case.playbook.ladder)
+    """Return whether at least one repair of the playbook is in the plan."""
+    return any(planned(case, rung.action).allows for rung in case.playbook.ladder)
 
 
 def scales_in(case: Case) -> Verdict:
@@ -174,10 +197,17 @@ def scales_in(case: Case) -> Verdict:
     )
 
 
-def needs_facts(action: ActionSpec, playbook: Playbook) -> bool:
-    """Return whether new facts must be gathered right before a step. Other steps start without them."""
+def needs_facts(
+    action: ActionSpec, playbook: Playbook, state: IncidentState = IncidentState.TRIAGED
+) -> bool:
+    """Return whether new facts must be gathered right before a step. Other steps start without them.
+
+    `state` is the state of the incident: a release that an operator approved needs new facts.
+    """
+    approved = action.effect is Effect.RELEASES and state is IncidentState.AWAIT_APPROVAL
     scales = action.effect is Effect.SCALES
-    return action.disruptive or (scales and playbook.scale is not None and playbook.scale.step < 0)
+    shrinks = scales and playbook.scale is not None and playbook.scale.step < 0
+    return action.disruptive or approved or shrinks
 
 
 def level_in_force(case: Case, step: Step) -> Verdict:
@@ -203,13 +233,27 @@ def _guards_of(case: Case, step: Step) -> Verdict:
     if step.effect is Effect.MOVES_JOBS:
         seen = {job.job_id: job.running for job in (*case.facts.jobs, *case.facts.node_jobs)}
         running = any(seen.get(job, False) for job in step.jobs)
-        return moves_running_jobs(case) if running else moves_dead_jobs(case)
+        verdict = moves_running_jobs(case) if running else moves_dead_jobs(case)
+        return guards.all_of(verdict, guards.cause_certain(job_failures.no_trouble(case)))
+    if step.effect is Effect.FAILS_JOBS:
+        return fails_job(case, case.actions.named(step.action))
     if step.effect is Effect.SCALES and is_scale_in(case):
         return scales_in(case)
     if step.id == plan.ORDERED:
         # A pause does not hold an operator's order.
         return guards.one_installation(case.facts.stops)
+    if step.effect is Effect.RELEASES and case.incident.state is IncidentState.AWAIT_APPROVAL:
+        return _approved_release(case)
     return automatic_step(case)
+
+
+def _approved_release(case: Case) -> Verdict:
+    """Check the guards of a release in state AWAIT_APPROVAL. There is none without an approval."""
+    if case.incident.approved is None:
+        return Verdict(
+            Ruling.HOLD, Reason.AWAIT_APPROVAL, "No operator approved the return to service."
+        )
+    return return_to_service(case)
 
 
 def is_scale_in(case: Case) -> bool:

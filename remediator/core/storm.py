@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ def storm_in(pool: PoolSize, reported: Collection[Target]) -> str | None:
     """
     here = {one for one in reported if one.name in pool.gpus}
     gpus = {one for one in here if one.kind is TargetKind.GPU}
-    by_node = {name: sum(one.name == name for one in gpus) for name in {one.name for one in gpus}}
+    by_node = Counter(one.name for one in gpus)
     nodes = {one.name for one in here if one.kind is TargetKind.NODE}
     nodes |= {name for name, count in by_node.items() if count >= 2}
     if len(nodes) >= LEAST_NODES and len(nodes) > SHARE * len(pool.gpus):

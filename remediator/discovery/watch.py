@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from fleetmedic.kernel.errors import UserError
-from fleetmedic.kernel.files import write_atomic
+from fleetmedic.kernel.files import write_output
 from remediator.discovery.hosts import document, read_hosts
 
 log = structlog.get_logger("remediator")
@@ -117,7 +117,7 @@ class Discovery:
             return None
         try:
             if not self._file_sd.exists() or self._file_sd.read_bytes() != self.known.body:
-                write_atomic(self._file_sd, self.known.body)
+                write_output(self._file_sd, self.known.body)
         except OSError as error:
             return f"{self._file_sd}: cannot be written: {error.strerror}; fix discovery.file_sd."
         return None

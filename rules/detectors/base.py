@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from fleetmedic.kernel.durations import format_duration
+from rules.declaration import Declaration
 from rules.links import Links
 from rules.rule_model import RuleGroup
 from rules.series import Key, Series
@@ -101,6 +102,21 @@ class Detector(Protocol):
     def name(self) -> str: ...
 
     @property
+    def finds(self) -> str:
+        """What the detector finds, in a few words, such as "GPUs that are slower than their peers"."""
+        ...
+
+    @property
+    def alert(self) -> Declaration:
+        """The detector's only alert."""
+        ...
+
+    @property
+    def budget_per_day(self) -> float:
+        """The default of the false alerts per day that are allowed in the whole fleet."""
+        ...
+
+    @property
     def queries(self) -> tuple[Query, ...]: ...
 
     def fit(self, history: History, training: FitParameters) -> Model | Refusal:
@@ -108,7 +124,7 @@ class Detector(Protocol):
         ...
 
     def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
-        """Return the Prometheus rules that implement the model."""
+        """Return the Prometheus rules that implement the model. The last rule is the alert."""
         ...
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from fleetmedic.alerting.instruments import Instrument
 from fleetmedic.kernel.durations import format_duration
+from rules.declaration import DETECTOR, Declaration
 from rules.detectors.base import (
     DASHBOARD,
     FitParameters,
@@ -37,7 +38,7 @@ from rules.detectors.base import (
 from rules.detectors.calibrate import alerts, calibrate
 from rules.detectors.products import PRODUCT, product_names
 from rules.links import Links
-from rules.rule_model import Rule, RuleGroup
+from rules.rule_model import RuleGroup
 from rules.series import Floats, Key, rolling_min
 from rules.timing import Timing
 
@@ -51,6 +52,14 @@ SUPPORT = 0.8
 # Twice the score that one healthy sample in a million reaches with normally distributed residuals.
 SUSPECT = 12.0
 MAX_SICK_SHARE = 0.15
+
+ALERT = Declaration(
+    name="GpuAnomalyScoreHigh",
+    severity="info",
+    category="gpu",
+    instrument=Instrument.PEERS,
+    source=DETECTOR,
+)
 
 LOAD = Query("utilization", "gpu_utilization_ratio")
 # Each feature with the resolution of its sensor.
@@ -140,6 +149,9 @@ class GpuCovariance:
     """The detector for GPUs whose readings are inconsistent with each other."""
 
     name = "gpu_covariance"
+    finds = "GPUs with anomalous clocks, power or temperatures for their utilisation"
+    alert = ALERT
+    budget_per_day = 1.0
     queries = (LOAD, *(query for query, _ in FEATURES), PRODUCT)
 
     def fit(self, history: History, training: FitParameters) -> CovarianceModel | Refusal:
@@ -191,27 +203,14 @@ class GpuCovariance:
             '      "node", "$1", "target_node", "(.+)"\n    ),\n'
             '    "cluster", "$1", "target_cluster", "(.+)"\n  )\n)'
         )
-        alert = Rule(
-            "GpuAnomalyScoreHigh",
-            expr,
-            True,
-            format_duration(timing.wait(WAIT)),
-            labels={
-                "severity": "info",
-                "category": "gpu",
-                "source": "detector",
-                "instrument": Instrument.PEERS.value,
-            },
-            annotations={
-                "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} has anomalous sensor readings.",
-                "description": "Clock, power and temperatures of GPU {{ $labels.gpu }} "
-                "({{ $labels.uuid }}) on {{ $labels.node }} are "
-                '{{ printf "%.1f" $value }} deviations (Mahalanobis distance) from the usual values '
-                "under the same load. This alert is informational: no action follows from it alone.",
-                **links.annotations("GpuAnomalyScoreHigh", *DASHBOARD),
-                "playbook": "notify-only",
-            },
-        )
+        texts = {
+            "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} has anomalous sensor readings.",
+            "description": "Clock, power and temperatures of GPU {{ $labels.gpu }} "
+            "({{ $labels.uuid }}) on {{ $labels.node }} are "
+            '{{ printf "%.1f" $value }} deviations (Mahalanobis distance) from the usual values '
+            "under the same load. This alert is informational: no action follows from it alone.",
+        }
+        alert = ALERT.rule(expr, format_duration(timing.wait(WAIT)), texts, links, DASHBOARD)
         return RuleGroup(
             "detector-gpu-covariance", format_duration(timing.wait(INTERVAL)), (alert,)
         )

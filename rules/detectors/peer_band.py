@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from fleetmedic.alerting.instruments import Instrument
 from fleetmedic.kernel.durations import format_duration
+from rules.declaration import DETECTOR, Declaration
 from rules.detectors.base import (
     DASHBOARD,
     GPU_LABELS,
@@ -58,6 +59,15 @@ MAX_LAGGING_SHARE = 0.10
 # GPUs alone are too few, and because clocks change in steps most deviations are exactly zero.
 TWO_SIDED_95 = 1.96
 
+ALERT = Declaration(
+    name="GpuPeerOutlier",
+    severity="warning",
+    category="gpu",
+    instrument=Instrument.PEERS,
+    source=DETECTOR,
+    playbook="gpu-slow",
+)
+
 CLOCK = Query("sm_clock", 'gpu_clock_hertz{domain="sm"}')
 UTILIZATION = Query("utilization", "gpu_utilization_ratio")
 ALLOCATION = Query("allocation", "gpu_allocation_info", (*GPU_LABELS, "job_id"))
@@ -90,6 +100,9 @@ class PeerBand:
     """The detector for GPUs that are slower than their peers."""
 
     name = "peer_band"
+    finds = "GPUs that are slower than the other GPUs of the same model in their job"
+    alert = ALERT
+    budget_per_day = 0.1
     queries = (CLOCK, UTILIZATION, ALLOCATION, PRODUCT)
 
     def fit(self, history: History, training: FitParameters) -> PeerModel | Refusal:
@@ -279,24 +292,11 @@ max by ({_GPU}) (
     / count by ({_PEERS}) (gpu:sm_clock_peer_gap:ratio) <= {COMMON_CAUSE:g}
   )
 )"""
-    return Rule(
-        "GpuPeerOutlier",
-        expr,
-        True,
-        format_duration(timing.wait(WAIT)),
-        labels={
-            "severity": "warning",
-            "category": "gpu",
-            "source": "detector",
-            "instrument": Instrument.PEERS.value,
-        },
-        annotations={
-            "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} is slower than its peers in the same job.",
-            "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) on "
-            "{{ $labels.node }} is {{ $value | humanizePercentage }} below the median of the GPUs "
-            f"of the same model in the same job, which is more than {model.threshold:g} robust standard deviations. "
-            "The other GPUs wait for it, so the whole job is slow.",
-            **links.annotations("GpuPeerOutlier", *DASHBOARD),
-            "playbook": "gpu-slow",
-        },
-    )
+    texts = {
+        "summary": "GPU {{ $labels.gpu }} on {{ $labels.node }} is slower than its peers in the same job.",
+        "description": "The SM clock of GPU {{ $labels.gpu }} ({{ $labels.uuid }}) on "
+        "{{ $labels.node }} is {{ $value | humanizePercentage }} below the median of the GPUs "
+        f"of the same model in the same job, which is more than {model.threshold:g} robust standard deviations. "
+        "The other GPUs wait for it, so the whole job is slow.",
+    }
+    return ALERT.rule(expr, format_duration(timing.wait(WAIT)), texts, links, DASHBOARD)

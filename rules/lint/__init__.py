@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fleetmedic.kernel.errors import UserError
 from rules import promql, rulefile
-from rules.lint import matching, query, rule_fields
+from rules.lint import declaration, matching, query, rule_fields
 from rules.lint.check import Check, CheckInput, Severity
 from rules.lint.rule_fields import HEADINGS
 from rules.render import shipped
@@ -132,6 +132,8 @@ CHECKS: tuple[Check, ...] = (
     rule_fields.runbook,
     rule_fields.dashboard,
     rule_fields.durations,
+    declaration.reported,
+    declaration.playbook,
     query.syntax,
     query.families,
     query.absence,

@@ -8,39 +8,26 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from urllib.parse import urlsplit
 
-from fleetmedic.alerting import instruments, stages
+from fleetmedic.alerting import instruments, reports, stages
 from fleetmedic.kernel import labels as words
 from fleetmedic.kernel.durations import parse_duration
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.share import share
+from rules.declaration import DETECTOR, STATIC
 from rules.links import DASHBOARD_URL, RUNBOOK_URL, UID_PREFIX
 from rules.lint.check import CheckInput, Problem
 
 HEADINGS = ("Meaning", "Impact", "Check", "Automatic action", "Manual steps", "Verify", "Silence")
-PLAYBOOKS = (
-    "gpu-lost",
-    "gpu-hung",
-    "gpu-repair",
-    "gpu-replace",
-    "gpu-slow",
-    "application-error",
-    "node-down",
-    "job-stalled",
-    "notify-only",
-    "scale-out",
-    "scale-in",
-    "none",
-)
-SOURCES = ("static", "detector")
 # The labels of an alert with a fixed set of values.
 VALUES: Mapping[str, tuple[str, ...]] = {
     words.SEVERITY: words.SEVERITIES,
     words.CATEGORY: words.CATEGORIES,
-    words.SOURCE: SOURCES,
+    words.SOURCE: (STATIC, DETECTOR),
     instruments.LABEL: tuple(instruments.Instrument),
     stages.LABEL: tuple(stages.Stage),
+    reports.LABEL: tuple(reports.AlertReport),
 }
-OPTIONAL = frozenset({stages.LABEL})
+OPTIONAL = frozenset({stages.LABEL, reports.LABEL})
 ANNOTATIONS = ("summary", "description", RUNBOOK_URL, words.PLAYBOOK)
 LONGEST_WAIT = 86_400.0
 LONGEST_CRITICAL_WAIT = 900.0
@@ -88,9 +75,6 @@ def texts(subject: CheckInput) -> Iterator[Problem]:
     for name in ANNOTATIONS:
         if not rule.annotations.get(name):
             yield "error", f"annotation {name} is missing."
-    playbook = rule.annotations.get(words.PLAYBOOK)
-    if playbook and playbook not in PLAYBOOKS:
-        yield "error", f"unknown playbook {playbook!r}; known: {', '.join(PLAYBOOKS)}."
     summary = rule.annotations.get("summary", "")
     if summary and not summary.rstrip().endswith("."):
         yield "warning", "the summary must end with a full stop."

@@ -87,6 +87,7 @@ def test_an_unknown_job_is_none_and_cannot_be_treated(cluster_bench: Any) -> Non
         cluster.restarted("ghost", op_id="a"),
         cluster.restart("ghost", op_id="b", exclude=()),
         cluster.fail("ghost", op_id="c", reason="no"),
+        cluster.failed("ghost", op_id="c"),
     ):
         with pytest.raises(ClusterError):
             asyncio.run(call)
@@ -237,8 +238,8 @@ def test_only_gpus_are_reset_and_only_nodes_rebooted(cluster_bench: Any) -> None
 def test_a_running_job_is_found_where_it_runs(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
     job = train(cluster)
-    assert (job.running, job.finished, len(job.gpus)) == (True, False, 1)
-    (place,) = job.places()
+    assert (job.running, job.finished, len(job.places)) == (True, False, 1)
+    (place,) = job.places
     assert asyncio.run(cluster.jobs_on(place)) == (job,)
     assert asyncio.run(cluster.jobs_on(Target.parse(place.name))) == (job,)
     nodes = asyncio.run(cluster.list_nodes())
@@ -252,18 +253,18 @@ def test_a_job_without_gpus_is_on_its_node_alone(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
     busy_bench.start("prepare", gpus=0)
     job = asyncio.run(cluster.job("prepare"))
-    (place,) = job.places()
-    assert place == Target.parse(job.node)
+    (place,) = job.places
+    assert place == Target.parse(job.nodes[0])
     assert job in asyncio.run(cluster.jobs_on(place))
     for index in (0, 1):
-        on_gpu = asyncio.run(cluster.jobs_on(Target.parse(f"{job.node}/{index}")))
+        on_gpu = asyncio.run(cluster.jobs_on(Target.parse(f"{job.nodes[0]}/{index}")))
         assert job not in on_gpu
 
 
 def test_a_quarantine_leaves_the_running_job(busy_bench: Any) -> None:
-    (place,) = train(busy_bench.cluster).places()
+    (place,) = train(busy_bench.cluster).places
     quarantine(busy_bench.cluster, place, "a")
-    assert train(busy_bench.cluster).places() == (place,)
+    assert train(busy_bench.cluster).places == (place,)
 
 
 def test_a_signal_reaches_the_job_and_leaves_it_running(busy_bench: Any) -> None:
@@ -279,31 +280,31 @@ def test_a_signal_reaches_the_job_and_leaves_it_running(busy_bench: Any) -> None
 def test_a_restart_moves_the_job_off_what_is_excluded(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
     before = train(cluster)
-    away = Target.parse(str(before.node))
+    away = Target.parse(before.nodes[0])
     assert not asyncio.run(cluster.restarted("train", op_id="a"))
     asyncio.run(cluster.restart("train", op_id="a", exclude=(away,)))
     wait(lambda: cluster.restarted("train", op_id="a"))
     after = train(cluster)
     assert after.running
-    assert after.node != before.node
+    assert after.nodes != before.nodes
     assert (after.attempts, after.restarts) == (before.attempts, before.restarts + 1)
     assert asyncio.run(cluster.jobs_on(away)) == ()
 
 
 def test_a_restart_is_done_once_even_with_a_longer_list(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
-    (here,) = train(cluster).places()
+    (here,) = train(cluster).places
     asyncio.run(cluster.restart("train", op_id="a", exclude=(here,)))
     wait(lambda: cluster.restarted("train", op_id="a"))
     after = train(cluster)
-    asyncio.run(cluster.restart("train", op_id="a", exclude=(here, *after.places())))
+    asyncio.run(cluster.restart("train", op_id="a", exclude=(here, *after.places)))
     assert train(cluster) == after
 
 
 def test_a_job_on_nothing_excluded_is_left_alone(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
     before = train(cluster)
-    elsewhere = "node2" if before.node == "node1" else "node1"
+    elsewhere = "node2" if before.nodes == ("node1",) else "node1"
     asyncio.run(cluster.restart("train", op_id="a", exclude=(Target.parse(elsewhere),)))
     assert asyncio.run(cluster.restarted("train", op_id="a"))
     assert train(cluster) == before
@@ -312,30 +313,31 @@ def test_a_job_on_nothing_excluded_is_left_alone(busy_bench: Any) -> None:
 def test_a_job_on_nothing_excluded_is_restarted_if_it_must_be(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
     before = train(cluster)
-    elsewhere = "node2" if before.node == "node1" else "node1"
+    elsewhere = "node2" if before.nodes == ("node1",) else "node1"
     away = (Target.parse(elsewhere),)
     asyncio.run(cluster.restart("train", op_id="a", exclude=away, always=True))
     wait(lambda: cluster.restarted("train", op_id="a"))
     after = train(cluster)
     assert (after.running, after.restarts) == (True, before.restarts + 1)
-    assert after.node == before.node
-    assert after.places() != before.places()
+    assert after.nodes == before.nodes
+    assert after.places != before.places
 
 
 def test_a_restarted_job_is_not_placed_on_what_is_quarantined(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
     before = train(cluster)
-    (here,) = before.places()
+    (here,) = before.places
     spare = Target.parse(f"{here.name}/{1 - (here.gpu or 0)}")
     quarantine(cluster, spare, "a")
     asyncio.run(cluster.restart("train", op_id="b", exclude=(here,)))
     wait(lambda: cluster.restarted("train", op_id="b"))
-    assert train(cluster).node != here.name
+    assert train(cluster).nodes != (here.name,)
 
 
 def test_a_failed_job_has_ended_and_says_why(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
-    (here,) = train(cluster).places()
+    (here,) = train(cluster).places
+    assert not asyncio.run(cluster.failed("train", op_id="a"))
     asyncio.run(cluster.fail("train", op_id="a", reason="no GPU is left for it"))
 
     async def finished() -> bool:
@@ -344,8 +346,11 @@ def test_a_failed_job_has_ended_and_says_why(busy_bench: Any) -> None:
 
     wait(finished)
     job = train(cluster)
+    assert asyncio.run(cluster.failed("train", op_id="a"))
     assert "no GPU is left for it" in job.reason
-    assert job.places() == ()
+    asyncio.run(cluster.fail("train", op_id="a", reason="repeated"))
+    assert train(cluster) == job
+    assert job.places == ()
     assert asyncio.run(cluster.jobs_on(here)) == ()
 
 
@@ -363,12 +368,13 @@ def test_a_finished_job_is_left_alone(busy_bench: Any) -> None:
     asyncio.run(cluster.restart("train", op_id="c", exclude=()))
     asyncio.run(cluster.fail("train", op_id="d", reason="again"))
     assert asyncio.run(cluster.restarted("train", op_id="c"))
+    assert [asyncio.run(cluster.failed("train", op_id=op)) for op in ("a", "d")] == [True, False]
     assert train(cluster) == ended
 
 
 def test_what_is_in_use_is_neither_reset_nor_rebooted(busy_bench: Any) -> None:
     cluster = busy_bench.cluster
-    (here,) = train(cluster).places()
+    (here,) = train(cluster).places
     for call in (
         cluster.reset_gpu(here, op_id="a"),
         cluster.reboot_node(Target.parse(here.name), op_id="b"),

@@ -29,7 +29,7 @@ from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec, JobState, JobView
 from fleetmedic.stack.lifecycle import Stack, StackOptions
 from remediator.journal import read_events
-from tests.unit.remediator.shipped_alerts import with_instrument
+from tests.unit.remediator.shipped_alerts import as_declared
 
 FACTOR = 30.0
 OWNER = "fleetmedic"
@@ -305,7 +305,7 @@ def gpu_alert(scene: Scene, name: str, node: str, gpu: int) -> dict[str, str]:
         "alertname": name, "category": "gpu", "node": node, "gpu": str(gpu),
         "uuid": scene.uuid(node, gpu),
     }  # fmt: skip
-    return with_instrument(labels)
+    return as_declared(labels)
 
 
 def settings(**changes: Any) -> Edit:

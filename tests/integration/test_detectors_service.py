@@ -18,11 +18,12 @@ import yaml
 
 from fleetmedic.hardware.state import Hardware
 from fleetmedic.stack.history import backfill
+from rules.detectors.registry import DETECTORS
 from rules.history import Prometheus
 from rules.publish import PublishError, PublishPaths, publish
 
 pytestmark = pytest.mark.integration
-FILES = ("peer_band", "gpu_covariance")
+FILES = DETECTORS.names()
 EVIL = "groups: [{name: evil, rules: [{record: a:b, expr: 'up{'}]}]\n"
 
 

@@ -21,9 +21,10 @@ from tests.integration.harm import (
     until,
 )
 from tests.integration.inbox import Inbox
+from tests.unit.remediator.shipped_alerts import as_declared
 
 pytestmark = pytest.mark.integration
-NODE_DOWN = STATIC | {"alertname": "NodeDown", "category": "node", "instrument": "liveness"}
+NODE_DOWN = as_declared(STATIC | {"alertname": "NodeDown", "category": "node"})
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import yaml
 
 from fleetmedic.hardware.faults import inject
 from tests.integration.harm import STATIC, Scene, gpu_alert, until
+from tests.unit.remediator.shipped_alerts import as_declared
 
 pytestmark = pytest.mark.integration
 FROZEN = 50.0
@@ -82,8 +83,7 @@ def test_swapped_node_labels_move_no_job_and_reset_no_board(stack: Scene) -> Non
 
 def test_a_node_whose_exporter_reports_the_boards_of_another_is_held(stack: Scene) -> None:
     before = stack.note(stack.job_on("node3", 1, name="renamed"))
-    labels = STATIC | {"alertname": "NodeDown", "category": "node", "node": "node3"}
-    labels |= {"instrument": "liveness"}
+    labels = as_declared(STATIC | {"alertname": "NodeDown", "category": "node", "node": "node3"})
     stack.post(labels)
     until(lambda: stack.held("node/node3") == "identity", 30, lambda: stack.story("node/node3"))
     stack.passes(2)

@@ -28,7 +28,7 @@ FOLDERS = (
 )
 TEXT = {".py", ".md", ".yml", ".yaml", ".toml", ".json", ".sh", ".tmpl", ".html", ".txt", ".c", ""}
 MAX_LINES = 400
-MAX_KERNEL_LINES = 680
+MAX_KERNEL_LINES = 740
 # A module of such a name has no room of its own: what is in it belongs somewhere.
 HOMELESS = re.compile(r"_?(utils?|helpers?|common|managers?|misc|tools|lib)")
 # The one place where a library may be imported; everything else goes through that file.
@@ -235,7 +235,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 # Modules that run beside the engine, at the edge of the machine or of a person's terminal.
-REAL_TIME = r"remediator/(app|cli|clocks|installation)\.py|remediator/(console|dashboards|channels|discovery|clusters)/.*"
+REAL_TIME = r"remediator/(app|cli|journal_commands|clocks|installation)\.py|remediator/(console|dashboards|channels|discovery|clusters)/.*"
 
 
 def test_the_engine_reads_no_clock_of_its_own() -> None:

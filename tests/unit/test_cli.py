@@ -65,7 +65,7 @@ def add_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[st
 def test_the_table_holds_every_command_that_users_and_tools_rely_on() -> None:
     assert set(COMMANDS) == {
         "doctor", "up", "demo", "exporter", "rules", "remediator", "localcluster", "inject", "run",
-        "jobs", "incidents", "why", "pause", "resume", "release", "close", "retry", "config", "version",
+        "jobs", "incidents", "why", "pause", "resume", "release", "close", "retry", "approve", "reject", "config", "version",
         "alertmanager",
     }  # fmt: skip
 

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleetmedic.http.client import fetch
+from fleetmedic.http.hosts import is_own_host, own_names
 from fleetmedic.http.server import HttpRequest, HttpResponse, HttpServer, wrong_method
 from fleetmedic.localcluster.pool.metrics import CONTENT_TYPE, GatewayMetrics
 from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_terminated
 
 PATHS = ("/", "/infer", "/metrics", "/healthz")
+ANY_HOST = ("/metrics", "/healthz")  # for scrapes and health checks
 MAX_WAITING = 1_000
 WAIT_SECONDS = 60.0
 WORKER_SECONDS = 10.0
@@ -56,11 +58,18 @@ class Gateway:
     _waiting: deque[Pending] = field(default_factory=deque)
     _workers: dict[str, WorkerSlot] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _names: frozenset[str] = field(default_factory=own_names)
     _running: int = 0
     _stamp: int = 0
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
-        """Forward `/infer` to a worker, and serve the other paths."""
+        """Forward `/infer` to a worker, and serve the other paths.
+
+        Work is accepted only under an IP address or a name of this machine, not from web pages.
+        """
+        host = request.headers.get("host", "")
+        if request.path not in ANY_HOST and not is_own_host(host, self._names):
+            return HttpResponse(403, b"unknown host name in the URL; use an IP address\n")
         if request.path not in PATHS:
             return HttpResponse(404, b"not found; expected /infer, /metrics or /healthz\n")
         allowed = "POST" if request.path == "/infer" else "GET, HEAD"

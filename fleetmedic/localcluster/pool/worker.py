@@ -13,11 +13,13 @@ import json
 import time
 from pathlib import Path
 
+from fleetmedic.http.hosts import is_own_host
 from fleetmedic.http.server import HttpRequest, HttpResponse, HttpServer
 from fleetmedic.localcluster.pool.process import claim_or_exit, serve_until_terminated
 
 REQUEST_SECONDS = 0.05
 ROUNDS = 500
+NAMES = frozenset({"localhost"})  # besides IP addresses
 
 
 def compute(body: bytes) -> str:
@@ -39,6 +41,8 @@ class Worker:
         """Compute a result for `/infer`. Every other path is a health check."""
         if request.path != "/infer":
             return HttpResponse(200, b"ok\n")
+        if not is_own_host(request.headers.get("host", ""), NAMES):  # a web page in a browser
+            return HttpResponse(403, b"unknown host name in the URL; use an IP address\n")
         async with self._one:
             began = time.monotonic()
             result = compute(request.body)

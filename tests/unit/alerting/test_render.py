@@ -170,6 +170,11 @@ def test_the_command_writes_or_prints(tmp_path: Path) -> None:
     assert said.exit_code == 0, said.output
     printed = CliRunner().invoke(command, ["render", "--token-file", "/s/token"])
     assert printed.stdout == out.read_text()
+    link = tmp_path / "link.yml"
+    link.symlink_to(out)
+    out.write_text("")
+    CliRunner().invoke(command, ["render", "--out", str(link), "--token-file", "/s/token"])
+    assert (link.is_symlink(), out.read_text()) == (True, printed.stdout)
     for url in ("here", "http://h:99999", "http://h?a=b", "http://u:p@h"):
         refused = CliRunner().invoke(command, ["render", "--remediator", url])
         assert isinstance(refused.exception, UserError)

@@ -43,7 +43,12 @@ def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
         (["--web.release-token-file=/no/such", "--check-config"], "/no/such: cannot read"),
         (["--hardware.dir=/no/such"], "--hardware.dir /no/such: no such directory"),
         (["--path.procfs=/no/such"], "--path.procfs /no/such: no such directory"),
-        (["--gpu.interval=soon"], "expected a duration"),
+        (["--gpu.interval=nan"], "--gpu.interval: expected a duration such as 30s"),
+        (["--gpu.health-interval=soon"], "--gpu.health-interval: expected a duration"),
+        (
+            ["--collector.xid.lookback=soon", "--check-config"],
+            "--collector.xid.lookback: expected a duration",
+        ),
         (["--gpu.interval=1h"], "--gpu.interval=1h is out of range"),
         (["--source=simulated", "--once"], "requires --hardware.dir"),
     ],

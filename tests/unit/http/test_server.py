@@ -197,18 +197,69 @@ def test_a_client_that_does_not_read_its_response_loses_the_connection(
     serve(scene, large)
 
 
-def test_connections_above_the_limit_get_503_until_another_one_ends() -> None:
+def test_connections_above_the_limit_get_503_while_all_others_are_answered() -> None:
+    begun, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(request: HttpRequest) -> HttpResponse:
+        begun.release()
+        await go_on.wait()
+        return HttpResponse(200)
+
     async def scene(port: int) -> None:
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        assert (await send(port, b"")).startswith(b"HTTP/1.1 503 ")
-        for _, writer in held:
-            writer.close()
-        await asyncio.sleep(0.05)
+        held = [asyncio.create_task(fetch("127.0.0.1", port, "GET", "/")) for _ in range(2)]
+        for _ in held:
+            await begun.acquire()
+        answer = await send(port, b"")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1\r\n" in answer
+        go_on.set()
+        assert [status for status, _ in await asyncio.gather(*held)] == [200, 200]
         status, _ = await fetch("127.0.0.1", port, "GET", "/")
         assert status == 200
 
-    serve(scene, max_connections=2)
+    serve(scene, slow, max_connections=2)
+
+
+@pytest.mark.parametrize(
+    "half",
+    [b"", b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx"],
+)  # fmt: skip
+def test_half_sent_requests_make_room_for_others_oldest_first(half: bytes) -> None:
+    async def scene(port: int) -> None:
+        held = []
+        for _ in range(8):  # four more than the limit
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(half)
+            await writer.drain()
+            held.append((reader, writer))
+        found = await asyncio.gather(*(fetch("127.0.0.1", port, "GET", "/") for _ in range(3)))
+        assert [status for status, _ in found] == [200, 200, 200]
+        for reader, writer in held[:4]:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+        for _, writer in held[4:]:
+            writer.close()
+
+    serve(scene, max_connections=4)
+
+
+def test_a_target_in_absolute_form_is_read_with_its_host() -> None:
+    for target, host, path in (
+        (b"http://127.0.0.1/metrics?x=1", "127.0.0.1", "/metrics"),
+        (b"HTTP://evil.example:80", "evil.example:80", "/"),
+        (b"https://a/b//c", "a", "/b//c"),
+    ):
+        request = parse(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert request is not None
+        assert (request.path, request.headers["host"]) == (path, host)
+
+
+@pytest.mark.parametrize("version", [b"9.9", b"2.0", b"0.9", b"1.2"])
+def test_another_version_of_http_is_refused(version: bytes) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse(b"GET / HTTP/" + version + b"\r\nHost: a\r\n\r\n")
+    assert refused.value.status == 505
 
 
 def test_an_incomplete_response_ends_the_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +305,10 @@ def test_a_response_to_a_wrong_method_names_the_allowed_ones_and_no_response_may
         assert answer.startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
         assert b"Allow: GET, HEAD\r\n" in answer
         assert b"X-Content-Type-Options: nosniff\r\n" in answer
+        assert b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n" in answer
+        refused = await send(port, b"junk\r\n\r\n")
+        assert refused.startswith(b"HTTP/1.1 400 ")
+        assert b"Content-Security-Policy: " in refused
         assert answer.endswith(
             b"\r\n\r\nMethod not allowed; this path supports GET and HEAD only.\n"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetmedic.kernel.files import write_atomic
+from fleetmedic.kernel.files import write_atomic, write_output
 
 
 def test_writes_text_and_bytes_with_the_mode_asked_for(tmp_path: Path) -> None:
@@ -79,3 +80,57 @@ def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
 def test_a_missing_folder_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         write_atomic(tmp_path / "gone" / "a", "x")
+
+
+def test_an_output_file_is_written_through_symbolic_links_which_are_kept(tmp_path: Path) -> None:
+    real = tmp_path / "real.yml"
+    real.write_text("old")
+    for name, target in (("link.yml", "real.yml"), ("second.yml", "link.yml")):
+        (tmp_path / name).symlink_to(target)
+        write_output(tmp_path / name, f"for {name}")
+        assert (tmp_path / name).is_symlink()
+        assert real.read_text() == f"for {name}"
+    (tmp_path / "dangling").symlink_to("new.yml")
+    write_output(tmp_path / "dangling", "x")
+    assert (tmp_path / "new.yml").read_text() == "x"
+    write_output(tmp_path / "plain.yml", "y")
+    assert (tmp_path / "plain.yml").read_text() == "y"
+
+
+def test_an_output_pipe_gets_the_content_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    write_output(pipe, "content")
+    reader.join(10)
+    assert read == ["content"]
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_link_of_the_kernel_to_an_open_file_is_written_without_a_new_file(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    try:
+        write_output(Path(f"/proc/self/fd/{write}"), "content")
+        assert os.read(read, 100) == b"content"
+    finally:
+        os.close(read)
+        os.close(write)
+    with (tmp_path / "deleted").open("w+") as file:
+        (tmp_path / "deleted").unlink()
+        write_output(Path(f"/proc/self/fd/{file.fileno()}"), "content")
+        assert file.read() == "content"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["folder", "loop", "gone/a"])
+def test_an_output_path_that_cannot_be_written_is_an_oserror_and_stays(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match=name):
+        write_output(tmp_path / name, "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "loop"}

@@ -115,7 +115,7 @@ class _Rows(msgspec.Struct):
         ),
         (
             {"by_name": {"a": "x"}},
-            "at $.by_name[...]: invalid enum value 'x'; expected one of: fast, slow.",
+            "at $.by_name.a: invalid enum value 'x'; expected one of: fast, slow.",
         ),
     ],
 )

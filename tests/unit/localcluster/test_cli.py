@@ -181,6 +181,7 @@ def test_nodes_say_what_holds_their_gpus(state: Path) -> None:
         ("run", "--node", "node9", "true"),
         ("run", "--node", "node1", "--gpus", "5", "true"),
         ("run", "--env", "NOT_SET_ANYWHERE", "true"),
+        ("run", "--", ""),
         ("jobs", "a/b"),
         ("jobs", "nobody"),
         ("jobs", "--cancel", "nobody"),
@@ -188,6 +189,10 @@ def test_nodes_say_what_holds_their_gpus(state: Path) -> None:
 )
 def test_what_cannot_be_is_one_sentence(state: Path, words: tuple[str, ...]) -> None:
     assert isinstance(invoke(state, *words).exception, UserError)
+
+
+def test_an_empty_program_is_named_as_such(state: Path) -> None:
+    assert "the first word is empty" in str(invoke(state, "run", "--", "", "x").exception)
 
 
 def test_a_folder_without_a_cluster_is_one_sentence_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_the_metrics_page_is_what_prometheus_reads() -> None:
     assert samples[f"{name}_count", serve] == 2
 
 
+HERE = {"host": "127.0.0.1"}
 Scene = Callable[[Gateway, int], Awaitable[None]]
 
 
@@ -93,10 +94,28 @@ def test_the_gateway_rejects_methods_that_a_path_does_not_support(
     tmp_path: Path, method: str, path: str, status: int
 ) -> None:
     async def scene(gateway: Gateway, port: int) -> None:
-        answer = await gateway.handle(HttpRequest(method, path))
+        answer = await gateway.handle(HttpRequest(method, path, headers=HERE))
         assert answer.status == status
 
     play(tmp_path, 0, scene)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "", "[::1]evil.example"])
+def test_a_foreign_host_name_starts_no_work_and_scrapes_may_use_any_name(
+    tmp_path: Path, host: str
+) -> None:
+    async def scene(gateway: Gateway, port: int) -> None:
+        foreign = {"host": host}
+        work = HttpRequest("POST", "/infer", b"x", foreign)
+        assert (await gateway.handle(work)).status == 403
+        assert (await Worker("w").handle(work)).status == 403
+        assert (await gateway.handle(HttpRequest("GET", "/", headers=foreign))).status == 403
+        for path in ("/metrics", "/healthz"):
+            assert (await gateway.handle(HttpRequest("GET", path, headers=foreign))).status == 200
+        local = HttpRequest("POST", "/infer", b"x", {"host": f"localhost:{port}"})
+        assert (await gateway.handle(local)).status == 200
+
+    play(tmp_path, 1, scene)
 
 
 def test_a_worker_that_died_costs_no_request(tmp_path: Path) -> None:
@@ -126,7 +145,7 @@ def test_a_worker_answers_one_request_at_a_time() -> None:
         worker = Worker("w")
         loop = asyncio.get_running_loop()
         began = loop.time()
-        ask = HttpRequest("POST", "/infer", b"x")
+        ask = HttpRequest("POST", "/infer", b"x", HERE)
         answers: list[HttpResponse] = await asyncio.gather(*(worker.handle(ask) for _ in range(3)))
         assert len({answer.body for answer in answers}) == 1
         return loop.time() - began

@@ -58,7 +58,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[TestClient]]:
                 desk = ServerContext(
                     parts.engine, parts.reconciler, parts.journal_state, parts.metrics, parts.delivery,
                     Access(TOKEN, PASSWORD, settings.allowed_hosts, settings.trusted_proxies),
-                    tmp_path, parts.unready, parts.dashboards, parts.discovery,
+                    parts.reader, parts.unready, parts.dashboards, parts.discovery,
                     receivers, there,
                 )  # fmt: skip
                 app.state.served, app.state.parts = make_app(desk), parts

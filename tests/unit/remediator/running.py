@@ -20,14 +20,16 @@ from remediator.core.model import Alert, Incident, IncidentState, Level, Playboo
 from remediator.engine import Engine
 from remediator.engine_context import EngineContext
 from remediator.executor import Executor
+from remediator.health import Health, HealthReport
 from remediator.journal import Journal, read_events, replay
 from remediator.playbook_library import load_library
 from remediator.policy import Policy
 from remediator.reported_hardware import ReportedHardware
 from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
+from remediator.snapshots import encode, freeze, restore
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
-from tests.unit.remediator.shipped_alerts import with_instrument
+from tests.unit.remediator.shipped_alerts import as_declared
 
 GPU = Target.parse("node1/3")
 QUICK = Limits(hold=0.05, dead_man=0, exporters_up_percent=0, max_out_percent=50, max_new=100)
@@ -107,13 +109,29 @@ class Running:
         return [effect.verb for effect in self.cluster.effects]
 
 
+class SaidSensors(Sensors):
+    """Sensors without Prometheus: the health of hardware and the demand are what a test says."""
+
+    def __init__(self, state: Health = Health.HEALTHY, waiting: float = 0.0) -> None:
+        super().__init__(None, cluster="memory", scrape_interval=5.0, now=time.time)
+        self.state, self.demand = state, waiting
+
+    async def health(
+        self, target: Target, since: float, now: float, *, settles: bool = True
+    ) -> HealthReport:
+        return HealthReport(self.state, f"The metrics of {target} are {self.state}.")
+
+    async def waiting(self, workload: str) -> float | None:
+        return self.demand
+
+
 def fire(name: str, target: Target = GPU, *, at: float | None = None, firing: bool = True) -> Alert:
     labels = {"alertname": name, "severity": "critical", "cluster": "memory"}
     labels |= {"node": target.name} if target.node else {"job_id": target.name}
     if target.gpu is not None:
         uuid = f"GPU-{target.name.removeprefix('node')}-{target.gpu}"
         labels |= {"gpu": str(target.gpu), "uuid": uuid}
-    labels = with_instrument(labels)
+    labels = as_declared(labels)
     starts = time.time() if at is None else at
     return Alert(f"{name}{target}".replace("/", ""), starts, str(starts), firing, labels)
 
@@ -124,9 +142,10 @@ def senses_of(
     rules: Policy,
     alerts: AlertStates,
     refusal: Callable[[], str | None] = lambda: None,
+    sensors: Sensors | None = None,
 ) -> Senses:
-    """The facts of a cluster without Prometheus."""
-    sensors = Sensors(None, cluster="memory", scrape_interval=5.0, now=time.time)
+    """The facts of a cluster without Prometheus, or with what `sensors` says."""
+    sensors = sensors or Sensors(None, cluster="memory", scrape_interval=5.0, now=time.time)
     sources = FactSources(
         cluster,
         sensors,
@@ -144,6 +163,7 @@ async def world(
     folder: Path, cluster: MemoryCluster | None = None, *, limits: Limits = QUICK,
     level: Level = Level.REPAIR, books: tuple[Playbook, ...] | None = None,
     fake: FakeAlertmanager | None = None, refusal: Callable[[], str | None] = lambda: None,
+    sensors: Sensors | None = None,
 ) -> AsyncIterator[Running]:  # fmt: skip
     """An engine at work. Without a fake Alertmanager, what is received is all that there is."""
     cluster = cluster or MemoryCluster(nodes=4, gpus=8)
@@ -154,7 +174,7 @@ async def world(
     rules = Policy(books or playbooks(), limits, level, 1.0, 1.0, "memory")
     alerts = states(fake, time.time)
     await alerts.refresh(0.0)
-    senses = senses_of(cluster, journal_state, rules, alerts, refusal)
+    senses = senses_of(cluster, journal_state, rules, alerts, refusal, sensors)
     executor = Executor(actions(), disruptive_at_once=4)
     failures: list[None] = []
     shell = EngineContext(cluster, senses, executor, time.time, lambda: failures.append(None))
@@ -170,3 +190,5 @@ async def world(
         for event in replay(folder):
             again.apply(event)
         assert again == journal_state, "replaying the journal must give the live state"
+        parts = encode(freeze(journal_state), journal_state.retention)
+        assert restore(parts, journal_state.retention) == journal_state, "so must a snapshot"

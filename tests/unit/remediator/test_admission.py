@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from fleetmedic.kernel.share import share
-from remediator.admission import Access, Admission, Audience, GuardedRoute, RefusedError
+from remediator.admission import FORWARDED, Access, Admission, Audience, GuardedRoute, RefusedError
 
 TOKEN = "0123456789abcdef0123"
 HEAD = {"Authorization": f"Bearer {TOKEN}"}
@@ -61,7 +61,8 @@ def test_an_address_and_the_names_of_this_machine_are_answered(served: Serve, ho
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:9095", "", "127.0.0.1.evil.example", "localhost.evil.example", "1:2:3",
-     "[evil.example]", "x" * 9000],
+     "[evil.example]", "x" * 9000, "[::1]evil.com", "[::1", "[::1]:80@evil.com", "[::1%evil.com]", "[::1]:80:80",
+     "fe80::1%x", "::1:80", "::1", "127.0.0.1%evil", "127.0.0.1:80@evil.com", "127.0.0.1:evil", "a@127.0.0.1", "[127.0.0.1]"],
 )  # fmt: skip
 @pytest.mark.parametrize(
     "head", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp4"}]
@@ -131,11 +132,24 @@ def test_no_proxy_is_trusted_by_default(peer: str, passed: str) -> None:
     assert not reads(peer, {"x-forwarded-for": passed})
 
 
-@pytest.mark.parametrize("name", ["forwarded", "via", "x-real-ip", "x-forwarded-host"])
+@pytest.mark.parametrize("value", ["127.0.0.1", "443", ""])
+@pytest.mark.parametrize(
+    "name",
+    [*sorted(FORWARDED), "x-forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-server"],
+)  # fmt: skip
 def test_a_request_that_some_proxy_passed_on_is_not_taken_for_one_of_this_machine(
-    name: str,
+    name: str, value: str
 ) -> None:
-    assert not reads("127.0.0.1", {name: "127.0.0.1"})
+    assert not reads("127.0.0.1", {name: value})
+
+
+def test_an_empty_sender_from_a_configured_proxy_is_not_this_machine() -> None:
+    assert not reads("127.0.0.1", {"x-forwarded-for": ""}, "127.0.0.1")
+
+
+def test_the_docs_name_each_header_that_shows_a_proxy() -> None:
+    text = share("docs/remediator.md").read_text().lower()
+    assert [name for name in sorted(FORWARDED) if f"`{name}`" not in text] == []
 
 
 def test_a_configured_proxy_reports_the_sender_and_senders_cannot_add_themselves() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -56,9 +55,7 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     one = Asked()
-    monkeypatch.setattr(
-        "remediator.alert_states.time", SimpleNamespace(monotonic=lambda: one.steady)
-    )
+    monkeypatch.setattr("remediator.alert_states.monotonic", lambda: one.steady)
     return one
 
 

@@ -60,6 +60,23 @@ def test_plan_says_what_would_be_done_and_what_the_level_forbids(config, tmp_pat
     assert "quarantine the GPU\n" in result.output
 
 
+def test_plan_says_what_the_configured_cluster_leaves_out_and_why(config, tmp_path) -> None:
+    """The embedded cluster without simulated hardware can neither reset, reboot nor test."""
+    text = config.read_text().replace(
+        "adapter: memory", f"adapter: local, local: {{cluster_dir: {tmp_path}/cluster}}"
+    )
+    config.write_text(text.replace("level: drain", "level: repair"))
+    labels = {"alertname": "GpuLost", "node": "n", "gpu": "1", "cluster": "local"}
+    alert = {"status": "firing", "labels": labels, "startsAt": "2026-11-22T21:47:28Z"}
+    payload = tmp_path / "alert.json"
+    payload.write_text(json.dumps({"alerts": [alert | {"fingerprint": "a"}]}))
+    result = _run("plan", "--config", config, payload)
+    assert result.exit_code == 0, result.output
+    missing = "(left out: This cluster lacks a required capability:"
+    assert f"reset the GPU (cannot be undone) {missing} gpu reset)" in result.output
+    assert f"reboot the node (cannot be undone) {missing} reboot)" in result.output
+
+
 def test_plan_refuses_junk_with_the_files_name(config, tmp_path) -> None:
     (tmp_path / "junk").write_text("{")
     result = _run("plan", "--config", config, tmp_path / "junk")
@@ -101,6 +118,11 @@ def test_targets_are_printed_or_written_as_prometheus_reads_them(tmp_path) -> No
     assert json.loads(said) == [{"targets": ["a:9410"], "labels": {"cluster": "prod", "node": "a"}}]
     result = _run("targets", hosts, "--cluster", "prod", "--out", out)
     assert (result.output, out.read_text()) == (f"{out}: 1 scrape target.\n", said)
+    link = tmp_path / "link.json"
+    link.symlink_to(out)
+    out.write_text("")
+    _run("targets", hosts, "--cluster", "prod", "--out", link)
+    assert (link.is_symlink(), out.read_text()) == (True, said)
     hosts.write_text("hosts: [a, a]")
     assert isinstance(_run("targets", hosts, "--out", out).exception, UserError)
     assert out.read_text() == said

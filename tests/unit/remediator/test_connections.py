@@ -22,6 +22,7 @@ from remediator import payload
 from remediator.admission import RefusedError
 from remediator.connections import TimedConnection, _Missing
 from remediator.payload import body_of
+from remediator.security_headers import HEADERS
 
 WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"
@@ -160,6 +161,52 @@ def test_a_kept_connection_may_be_idle_between_two_requests() -> None:
                 await reader.readuntil(b"\r\n\r\n")
                 await reader.readexactly(1)
                 await asyncio.sleep(0.6)
+            writer.close()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/", "/unread", "/nothing"])
+@pytest.mark.parametrize("pause", [0, 1, 2, 3, 5, 8])
+def test_an_invalid_body_is_refused_once_and_nothing_is_logged_as_an_exception(
+    caplog: pytest.LogCaptureFixture, method: str, path: str, pause: int
+) -> None:
+    """Whether the route has answered when the invalid part of the body arrives or not."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+
+    async def play() -> bytes:
+        async with serving() as address:
+            reader, writer = await asyncio.open_connection(*address)
+            if pause:
+                writer.write(head)
+                for _ in range(pause):
+                    await asyncio.sleep(0)
+                writer.write(b"-1\r\n\r\n")
+            else:
+                writer.write(head + b"-1\r\n\r\n")
+            answer = await _until_closed(reader)
+            writer.close()
+            return answer
+
+    with caplog.at_level(logging.WARNING):
+        answer = asyncio.run(play())
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert [one.getMessage() for one in caplog.records if one.levelno > logging.WARNING] == []
+    assert [one.exc_info for one in caplog.records if one.exc_info] == []
+
+
+def test_the_response_to_an_invalid_request_has_the_security_headers() -> None:
+    async def play() -> None:
+        async with serving() as address:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"junk\r\n\r\n")
+            head, _, body = (await _until_closed(reader)).partition(b"\r\n\r\n")
+            lines = head.decode().splitlines()
+            assert lines[0] == "HTTP/1.1 400 Bad Request"
+            sent = {line.partition(": ")[0].lower(): line.partition(": ")[2] for line in lines[1:]}
+            assert sent.items() >= {name.lower(): value for name, value in HEADERS.items()}.items()
+            assert body == b"Invalid HTTP request received.\n"
             writer.close()
 
     asyncio.run(play())

@@ -23,7 +23,7 @@ from fleetmedic.kernel.home import StackFile
 from fleetmedic.terminal.output import rows
 from fleetmedic.terminal.times import moment
 from remediator.console.cli import incidents, why
-from remediator.console.orders import close, pause, release, resume, retry
+from remediator.console.orders import approve, close, pause, reject, release, resume, retry
 from remediator.console.show import STYLES
 
 NOW = time.time()
@@ -72,7 +72,9 @@ def place() -> Iterator[Place]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             token = self.headers.get("Authorization", "")
             found.asked.append((self.command, self.path, token, body))
-            status, answer = found.answers.get(self.path.split("?")[0], (404, b"{}"))
+            status, answer = found.answers.get(
+                self.path, found.answers.get(self.path.split("?")[0], (404, b"{}"))
+            )
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", "/elsewhere")
@@ -293,6 +295,25 @@ def test_why_of_a_target_never_named_is_said_in_words(
     assert run(why, "node9").output == "No decision about node/node9: no alert named it.\n"
 
 
+def test_why_of_the_bare_name_of_a_job_points_to_the_job(
+    run: Callable[..., Result], place: Place
+) -> None:
+    none: dict[str, Any] = {"target": "node/train1", "incidents": [], "decisions": []}
+    place.put("/api/v1/why", none)
+    assert run(why, "train1").output == "No decision about node/train1: no alert named it.\n"
+    place.put("/api/v1/why?target=job%2Ftrain1", none | {"decisions": DECISIONS})
+    said = run(why, "train1").output
+    assert said.startswith(
+        "node/train1: no decision about a node of this name; see `fleetmedic why job/train1"
+    )
+
+
+def test_a_target_after_incidents_shows_its_incident(run: Callable[..., Result]) -> None:
+    assert run(incidents, "node2/3").output == run(incidents, "show", "node2/3").output
+    assert "inc-0123456789: gpu/node2/3" in run(incidents, "node2/3").output
+    assert "No such command 'node2'" in run(incidents, "node2").output
+
+
 def test_why_of_a_node_points_to_its_gpus_where_they_were_the_patients(
     run: Callable[..., Result], place: Place
 ) -> None:
@@ -399,6 +420,31 @@ def test_an_incident_is_named_by_its_id_or_its_target(
     assert place.asked[-1][2] == "Bearer hunter2"
 
 
+@pytest.mark.parametrize("order", [approve, reject])
+def test_a_request_is_answered_with_who_why_and_its_number(
+    run: Callable[..., Result], place: Place, order: click.Command
+) -> None:
+    place.put(f"/api/v1/incidents/{OPEN['id']}/{order.name}", {"text": "Noted."})
+    assert run(order, "node2/3", "--reason", "burnt in").output == "Noted.\n"
+    sent = json.loads(place.asked[-1][3])
+    assert (sent["reason"], "request" in sent, bool(sent["by"])) == ("burnt in", False, True)
+    assert run(
+        order, OPEN["id"], "--reason", "x", "--by", " alice ", "--request", "2"
+    ).output == "Noted.\n"  # fmt: skip
+    assert json.loads(place.asked[-1][3]) == {"by": "alice", "reason": "x", "request": 2}
+    assert place.asked[-1][2] == "Bearer hunter2"
+
+
+def test_an_author_without_a_name_and_a_request_without_a_number_are_refused(
+    capsys: pytest.CaptureFixture[str], place: Place, state: Path
+) -> None:
+    where = ("--reason", "x", "--state-dir", str(state))
+    assert "--by: expected a name" in sentence(capsys, "approve", "node2/3", "--by", " ", *where)
+    refused = CliRunner().invoke(approve, ["node2/3", "--reason", "x", "--request", "0"])
+    assert (refused.exit_code, "--request" in refused.output) == (2, True)
+    assert place.asked == []
+
+
 @pytest.mark.parametrize("name", ["node1", "node2/4", "job/train-a", "../pause"])
 def test_a_target_without_an_open_incident_is_one_sentence(
     capsys: pytest.CaptureFixture[str], place: Place, state: Path, name: str
@@ -438,7 +484,7 @@ def test_orders_about_an_unknown_incident_or_without_a_reason_are_one_sentence(
     assert "older version" in sentence(capsys, "release", "node2/3", "--reason", "x", *where)
 
 
-@pytest.mark.parametrize("command", [release, close, retry])
+@pytest.mark.parametrize("command", [release, close, retry, approve, reject])
 def test_an_order_needs_a_reason(command: Any) -> None:
     asked = CliRunner().invoke(command, ["node2/3"])
     assert asked.exit_code == 2
@@ -730,6 +776,9 @@ def test_an_order_is_completed_with_what_it_can_be_given(state: Path, place: Pla
     place.put("/api/v1/incidents", {"incidents": [CLOSED, job, OPEN]})
     assert completed(release, state, "") == ["node2/3", "node1"]
     assert completed(retry, state, "") == [job["id"], "job/a"]
+    asks = {**OPEN, "id": "inc-dddddddddd", "target": "gpu/n/1", "state": "AWAIT_APPROVAL"}
+    place.put("/api/v1/incidents", {"incidents": [CLOSED, asks, OPEN]})
+    assert completed(approve, state, "") == completed(reject, state, "") == [asks["id"], "n/1"]
 
 
 def test_completion_without_a_remediator_offers_nothing(tmp_path: Path, place: Place) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,10 +21,13 @@ from remediator.clusters.base import ClusterError
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.events import Kind
 from remediator.core.evidence import AlertStatus, Evidence
+from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, IncidentState, Level
 from remediator.core.reasons import Reason
-from remediator.journal import read_events, replay
+from remediator.journal import read_events
+from remediator.journal_reader import JournalReader
 from remediator.settings import load_settings
+from remediator.snapshots import load
 from tests.unit.remediator.running import GPU, QUICK, Running, fire, playbooks, world
 
 SILENCED = Evidence(AlertStatus.WITHHELD, Reason.SILENCED, "bob silenced it", "silence/1")
@@ -45,7 +47,7 @@ def test_a_lost_gpu_is_quarantined_emptied_reset_tested_and_readmitted(tmp_path)
             job = await cluster.job("train-a")
             assert job is not None
             assert job.running
-            assert GPU not in job.places()
+            assert GPU not in job.places
 
     asyncio.run(story())
 
@@ -118,6 +120,33 @@ def test_an_alert_that_outlives_its_cure_opens_nothing_new(tmp_path) -> None:
             }
             await run.send("GpuLost", at=time.time() + 0.01)
             await run.until(lambda: len(run.journal_state.incidents) == 2)
+
+    asyncio.run(story())
+
+
+def test_an_alert_that_leads_nowhere_is_one_event_with_its_reason(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as run:
+            other = replace(fire("GpuLost"), labels={"alertname": "GpuLost", "cluster": "other"})
+            await run.engine.receive([other], "webhook")
+            (line,) = read_events(tmp_path)
+            assert (line["event"], line["reason"]) == ("AlertReceived", "other_cluster")
+            assert line["text"].startswith("GpuLost is firing. The alert has label cluster='other'")
+            assert run.journal_state.episodes[other.key].suppressed
+            assert run.journal_state.undecided() == ()
+
+    asyncio.run(story())
+
+
+def test_an_alert_that_stands_twice_in_one_payload_is_one(tmp_path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, level=Level.OBSERVE) as run:
+            alert = fire("GpuLost")
+            over = replace(alert, firing=False)
+            assert await run.engine.receive([alert, alert, alert], "webhook") == 1
+            assert await run.engine.receive([alert, over, over, alert, alert], "webhook") == 2
+            received = [one for one in read_events(tmp_path) if one["event"] == "AlertReceived"]
+            assert [one["data"]["status"] for one in received] == ["firing", "resolved", "firing"]
 
     asyncio.run(story())
 
@@ -504,14 +533,14 @@ def test_the_journal_is_read_only_while_no_other_process_can_write_it(
 ) -> None:
     free: list[bool] = []
 
-    def reading(folder: Path):
-        with (folder / ".lock").open("w") as handle:
+    def reading(state: JournalState, reader: JournalReader) -> int:
+        with (reader.folder / ".lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 free.append(True)
             except OSError:
                 free.append(False)
-        return replay(folder)
+        return load(state, reader)
 
     async def story() -> None:
         (tmp_path / "remediator.yml").write_text(
@@ -521,6 +550,28 @@ def test_the_journal_is_read_only_while_no_other_process_can_write_it(
         async with app.running(settings, tmp_path, playbooks(), MemoryCluster()):
             pass
 
-    monkeypatch.setattr(app, "replay", reading)
+    monkeypatch.setattr(app, "load", reading)
     asyncio.run(story())
     assert free == [False]
+
+
+def test_three_sick_nodes_of_one_job_are_one_restart_off_all_three(tmp_path) -> None:
+    async def story() -> None:
+        cluster = MemoryCluster(nodes=8, gpus=8)
+        cluster.submit("train", gpus=8, nodes=3)
+        sick = [Target.parse(f"node{number}/3") for number in (1, 2, 3)]
+        for gpu in sick:
+            cluster.make_unhealthy(gpu)
+        async with world(tmp_path, cluster, limits=replace(QUICK, hold=0.7)) as run:
+            job = await cluster.job("train")
+            assert job is not None
+            assert job.nodes == ("node1", "node2", "node3")
+            await run.engine.receive([fire("GpuLost", gpu) for gpu in sick], "webhook")
+            for gpu in sick:
+                await run.state(IncidentState.CLOSED, gpu)
+            job = await cluster.job("train")
+            assert job is not None
+            assert (job.running, job.restarts) == (True, 1)
+            assert not {"node1", "node2", "node3"} & set(job.nodes)
+
+    asyncio.run(story())

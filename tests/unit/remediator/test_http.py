@@ -71,7 +71,7 @@ def test_samples_carry_the_time_of_their_own_scrape(server: FakeHttpServer) -> N
 
     async def ask() -> list[QuerySample]:
         async with PrometheusClient(server.url) as client:
-            return await client.samples("gpu_lost")
+            return await client.samples("gpu_lost", at=50.0)
 
     assert asyncio.run(ask()) == [QuerySample({"__name__": "gpu_lost", **one}, 1.0, 42.5)]
     assert len({parse_qs(sent)["time"][0] for _, sent in server.asked}) == 1

@@ -208,7 +208,7 @@ def test_a_check_writes_durably_and_is_no_event(tmp_path, connections, monkeypat
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         found = dict(connection.execute("SELECT key, value FROM meta"))
     assert datetime.fromisoformat(found["checked"]).timestamp() > NOW
-    assert found["schema"] == "1"
+    assert found["schema"] == "2"
     assert len(passed) == 1, "a check adds no crash point"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fleetmedic.alerting.reports import AlertReport
 from remediator.core.action import Effect
 from remediator.core.events import Kind, step_of
 from remediator.core.model import Episode
@@ -49,6 +50,7 @@ ABSORBED = {
 def test_an_alert_of_an_earlier_version_gets_the_instrument_that_its_name_had() -> None:
     episode = Episode(**upgraded(Kind.ALERT_ABSORBED, ABSORBED))
     assert (episode.instrument, episode.uuid) == ("driver", "")
+    assert episode.report is AlertReport.LOSS
     own = Episode(**upgraded(Kind.ALERT_ABSORBED, ABSORBED | {"alertname": "GpuOfTheSite"}))
     assert own.instrument == ""
 

@@ -76,7 +76,7 @@ def test_an_alert_that_ends_within_the_hold_moves_nothing(tmp_path) -> None:
         assert one.disturbed() == []
         job = await one.run.cluster.job("train-a")
         assert job is not None
-        assert job.places() == (GPU,)
+        assert job.places == (GPU,)
 
     tell(tmp_path, story, busy(), limits=replace(QUICK, hold=1.0))
 
@@ -214,7 +214,7 @@ def test_a_board_that_must_be_replaced_is_neither_reset_nor_rebooted(tmp_path, n
         assert one.disturbed() == ["restart"]
         job = await one.run.cluster.job("train-a")
         assert job is not None
-        assert GPU not in job.places()
+        assert GPU not in job.places
         assert await one.run.cluster.quarantined(GPU) is not None
         await one.run.until(lambda: "escalated" in one.run.people.occasions)
 

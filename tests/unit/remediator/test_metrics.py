@@ -17,7 +17,7 @@ from remediator.core import events, plan
 from remediator.core.events import Kind
 from remediator.core.journal_state import JournalState, Storm
 from remediator.core.lifecycle import new_incident
-from remediator.core.model import Incident, Level, Rung
+from remediator.core.model import Alert, Incident, IncidentState, Level, Rung
 from remediator.core.reasons import Reason
 from remediator.discovery.watch import Discovery
 from remediator.gauges import HOLDS, MAX_LABEL, MAX_OWNERS
@@ -144,6 +144,24 @@ def test_the_longest_hold_is_measured_from_its_start_and_observed_incidents_do_n
     assert _value(metrics, 'remediator_held{reason="paused"}') == 0
     now[0] = NOW - 5000
     assert _value(metrics, "remediator_held_longest_seconds") == 0, "the clock was set back"
+
+
+def test_the_oldest_request_for_an_approval_is_measured_until_it_is_answered() -> None:
+    journal_state = JournalState()
+    metrics = RemediatorMetrics(journal_state, lambda: NOW)
+    assert _value(metrics, "remediator_approval_oldest_seconds") == 0
+    for target, at in (("node1/0", NOW - 100), ("node1/1", NOW - 40)):
+        one = _open(journal_state, target)
+        for state in ("TRIAGED", "VERIFYING", "PROBATION", "AWAIT_APPROVAL"):
+            moved = events.moved(one, IncidentState(state), at, Reason.AWAIT_APPROVAL)
+            journal_state.apply(moved)
+            one = journal_state.incidents[one.id]
+    assert _value(metrics, "remediator_approval_oldest_seconds") == 100
+    assert _value(metrics, 'remediator_incidents{state="AWAIT_APPROVAL"}') == 2
+    first = journal_state.incidents["inc-node1/0"]
+    journal_state.apply(events.approved(first, "alice", "ran a burn-in", NOW))
+    assert _value(metrics, "remediator_approval_oldest_seconds") == 40
+    assert _value(metrics, 'remediator_incidents{state="AWAIT_APPROVAL"}') == 2
 
 
 def test_every_reason_to_hold_begins_at_zero_and_another_one_keeps_its_series_afterwards() -> None:
@@ -283,3 +301,21 @@ def test_every_family_is_in_the_catalogue_with_its_type_and_labels(tmp_path) -> 
         assert family.type == known.type, name
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(known.labels), name
+
+
+def test_an_alert_that_leads_nowhere_counts_as_received_and_with_its_reason() -> None:
+    metrics = RemediatorMetrics(JournalState(), lambda: NOW)
+    one = Alert("f", NOW, "x", True, {"alertname": "A"})
+    ignored = (Reason.NO_PLAYBOOK, "No playbook matches A.")
+    metrics.count_event(events.alert_received(one, None, NOW, "webhook", ignored), None)
+    for reason in ("alert_received", "no_playbook"):
+        assert _value(metrics, f'remediator_decisions_total{{reason="{reason}"}}') == 1
+    assert _value(metrics, "remediator_journal_events_total") == 1
+
+
+def test_the_last_reboot_of_a_node_is_exported_after_its_attempts_are_forgotten() -> None:
+    journal_state = JournalState()
+    journal_state.repairs = {Target.parse("node1"): NOW, Target.parse("node1/3"): NOW + 5}
+    metrics = RemediatorMetrics(journal_state, lambda: NOW)
+    series = 'remediator_node_reboot_timestamp_seconds{target_node="node1"}'
+    assert _value(metrics, series) == NOW

@@ -16,6 +16,7 @@ from remediator.core import events
 from remediator.core.model import OWNER, IncidentState, Level, Step
 from remediator.core.reasons import Reason
 from remediator.order_endpoints import (
+    ApprovalRequest,
     CloseRequest,
     IncidentOrderRequest,
     OrderRequest,
@@ -25,8 +26,9 @@ from tests.unit.remediator.catalogue import ACTIONS
 
 HEAD = {"Authorization": "Bearer 0123456789abcdef0123"}
 GPU = Target.parse("node1/3")
-RELEASE, CLOSE, RETRY = (
+RELEASE, CLOSE, RETRY, APPROVE, REJECT = (
     "/api/v1/targets/release", "/api/v1/incidents/inc-1/close", "/api/v1/incidents/inc-1/retry",
+    "/api/v1/incidents/inc-1/approve", "/api/v1/incidents/inc-1/reject",
 )  # fmt: skip
 WHO = {"by": "alice", "reason": "tested by hand"}
 ESCALATED = (
@@ -38,6 +40,13 @@ ESCALATED = (
 @pytest.fixture
 def cluster() -> MemoryCluster:
     return MemoryCluster()
+
+
+@pytest.fixture
+def kept(cluster: MemoryCluster) -> MemoryCluster:
+    """The cluster with our quarantine of the GPU. Named before `client`, it is there from the start."""
+    asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
+    return cluster
 
 
 @pytest.fixture
@@ -62,6 +71,18 @@ def escalated(client: TestClient) -> None:
         write(client, events.step_event(kind, one, step, 2.0, Reason.STEP_ALLOWED))
     for state, reason in ESCALATED:
         write(client, events.moved(journal_state.incidents["inc-1"], state, 3.0, reason))
+
+
+def awaiting(client: TestClient, until: float) -> None:
+    """An incident that waits for the approval of its second request."""
+    journal_state = client.app.state.parts.journal_state  # type: ignore[attr-defined]
+    escalated(client)
+    verifying, probation = IncidentState.VERIFYING, IncidentState.PROBATION
+    asks = IncidentState.AWAIT_APPROVAL
+    for state in (verifying, probation, asks, verifying, probation, asks):
+        one = journal_state.incidents["inc-1"]
+        reason = Reason.AWAIT_APPROVAL
+        write(client, events.moved(one, state, 4.0, reason, "By metrics only.", until=until))
 
 
 def incident(client: TestClient) -> dict[str, Any]:
@@ -127,17 +148,52 @@ def test_an_escalated_incident_is_retried_and_another_is_not(client, cluster) ->
     assert (refused.status_code, refused.text.count("\n")) == (409, 1)
 
 
-def test_a_release_ends_the_incident_that_holds_the_target(client, cluster) -> None:
-    asyncio.run(cluster.quarantine(GPU, op_id="op", owner=OWNER, reason="x"))
+def test_a_release_ends_the_incident_that_holds_the_target(kept, client) -> None:
     escalated(client)
     assert client.post(RELEASE, json=WHO | {"target": "node1/3"}, headers=HEAD).status_code == 200
     deadline = time.monotonic() + 10
     while incident(client)["state"] != "OVERRIDDEN":
         assert time.monotonic() < deadline, incident(client)
-    assert asyncio.run(cluster.quarantined(GPU)) is None
+    assert asyncio.run(kept.quarantined(GPU)) is None
 
 
-@pytest.mark.parametrize("order", ["close", "retry"])
+def test_a_request_is_shown_approved_once_and_then_gone(kept, client) -> None:
+    client.post("/api/v1/pause", json={"by": "bob", "reason": "x"}, headers=HEAD)
+    until = time.time() + 600
+    awaiting(client, until)
+    open_ = {"request": 2, "until": until, "by": None, "reason": None}
+    assert incident(client)["approval"] == open_
+    summary = client.get("/api/v1/incidents/inc-1").json()["summary"]
+    assert "`fleetmedic approve inc-1 --request 2 --reason WHY`" in summary
+    assert "fleetmedic reject inc-1 --request 2" in client.get("/incidents/inc-1").text
+    stale = client.post(APPROVE, json=WHO | {"request": 1}, headers=HEAD)
+    assert (stale.status_code, "the current request is 2" in stale.text) == (409, True)
+    assert incident(client)["approval"] == open_
+    answer = client.post(APPROVE, json=WHO | {"request": 2}, headers=HEAD)
+    assert (answer.status_code, "inc-1: approved." in answer.json()["text"]) == (200, True)
+    assert incident(client)["approval"] == open_ | {"by": "alice", "reason": "tested by hand"}
+    summary = client.get("/api/v1/incidents/inc-1").json()["summary"]
+    assert "alice approved the return to service: tested by hand" in summary
+    again = client.post(APPROVE, json=WHO, headers=HEAD)
+    assert (again.status_code, "alice has already approved" in again.text) == (409, True)
+    rejected = client.post(REJECT, json=WHO, headers=HEAD)
+    assert rejected.status_code == 200
+    now = incident(client)
+    assert (now["state"], now["reason"], now["approval"]) == ("ESCALATED", "rejected", None)
+    for path in (APPROVE, REJECT):
+        late = client.post(path, json=WHO, headers=HEAD)
+        assert (late.status_code, late.text.count("\n")) == (409, 1)
+        assert "inc-1 is ESCALATED and waits for no approval" in late.text
+
+
+def test_an_expired_request_is_not_approved(kept, client) -> None:
+    client.post("/api/v1/pause", json={"by": "bob", "reason": "x"}, headers=HEAD)
+    awaiting(client, 5.0)
+    answer = client.post(APPROVE, json=WHO, headers=HEAD)
+    assert answer.status_code == 409
+
+
+@pytest.mark.parametrize("order", ["close", "retry", "approve", "reject"])
 def test_an_unknown_incident_is_not_found(client, order) -> None:
     answer = client.post(f"/api/v1/incidents/inc-2/{order}", json=WHO, headers=HEAD)
     assert answer.status_code == 404
@@ -148,13 +204,14 @@ def test_an_unknown_incident_is_not_found(client, order) -> None:
     ("path", "changes", "place"),
     [
         (path, changes, place)
-        for path in (RELEASE, CLOSE, RETRY)
+        for path in (RELEASE, CLOSE, RETRY, APPROVE, REJECT)
         for changes, place in (
             ({"reason": None}, "$.reason"), ({"reason": ""}, "$.reason"),
             ({"reason": " \t\n"}, "$.reason"), ({"by": ""}, "$.by"), ({"by": "  "}, "$.by"),
             ({"reason": "x" * 1001}, "$.reason"), ({"by": "x" * 101}, "$.by"), ({"odd": 1}, "$"),
         )
     ]
+    + [(path, {"request": wrong}, "$.request") for path in (APPROVE, REJECT) for wrong in (0, "1", 1.5)]
     + [(CLOSE, {"keep_quarantine": "yes"}, "$.keep_quarantine"), (RELEASE, {"target": 3}, "$.target")],
 )  # fmt: skip
 def test_a_malformed_order_is_refused_with_its_place(client, path, changes, place) -> None:
@@ -210,7 +267,9 @@ def test_a_target_that_is_none_is_refused(client, target) -> None:
     assert (answer.status_code, "expected a target" in answer.text) == (400, True)
 
 
-@pytest.mark.parametrize("path", ["/api/v1/pause", "/api/v1/resume", RELEASE, CLOSE, RETRY])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/pause", "/api/v1/resume", RELEASE, CLOSE, RETRY, APPROVE, REJECT]
+)
 def test_an_order_with_an_unknown_field_is_refused(client, path) -> None:
     escalated(client)
     more = {"target": "node1/3"} if path == RELEASE else {}
@@ -229,7 +288,8 @@ def test_who_resumes_is_kept_and_a_pause_without_a_reason_says_so(client) -> Non
 
 
 @pytest.mark.parametrize(
-    "shape", [OrderRequest, IncidentOrderRequest, CloseRequest, ReleaseRequest]
+    "shape",
+    [OrderRequest, IncidentOrderRequest, ApprovalRequest, CloseRequest, ReleaseRequest],
 )
 def test_an_order_is_not_changed_after_it_was_read(shape) -> None:
     assert shape.__struct_config__.frozen

@@ -25,6 +25,7 @@ from remediator.core.journal_state import JournalState
 from remediator.core.model import Alert, IncidentState, Level, Step
 from remediator.core.reasons import Reason
 from remediator.journal import Journal
+from remediator.journal_reader import JournalReader
 from remediator.query_endpoints import QueryEndpoints, as_json, with_present
 from tests.unit.remediator.catalogue import ACTIONS
 
@@ -38,7 +39,9 @@ class Story:
         self, folder: Path, cluster: Any = None, refusal: Callable[[], str | None] = lambda: None
     ) -> None:
         self.journal_state, self._folder, self._at = JournalState(), folder, 1000.0
-        inquiry = QueryEndpoints(self.journal_state, folder, cluster, refusal=refusal)
+        inquiry = QueryEndpoints(
+            self.journal_state, JournalReader(folder), cluster, refusal=refusal
+        )
         routes = [
             Route("/why", inquiry.why), Route("/decisions", inquiry.decisions),
             Route("/incidents", inquiry.incidents), Route("/incidents/{identity}", inquiry.incident),

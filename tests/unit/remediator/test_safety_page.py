@@ -38,7 +38,7 @@ def test_every_real_stack_test_is_in_the_table() -> None:
     assert written - set(NAMED) == set()
 
 
-def test_each_of_the_seventeen_points_has_its_section() -> None:
-    assert [int(number) for number in re.findall(r"^## (\d+)\. ", PAGE, re.MULTILINE)] == [
-        *range(1, 18)
-    ]
+def test_the_sections_are_numbered_in_order() -> None:
+    numbers = [int(number) for number in re.findall(r"^## (\d+)\. ", PAGE, re.MULTILINE)]
+    assert len(numbers) >= 17
+    assert numbers == [*range(1, len(numbers) + 1)]

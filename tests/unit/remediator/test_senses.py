@@ -28,7 +28,7 @@ from remediator.senses import FactSources, Senses
 from remediator.sensors import Sensors
 from tests.unit.remediator.catalogue import ACTIONS
 from tests.unit.remediator.fake_alertmanager import FakeAlertmanager, states
-from tests.unit.remediator.shipped_alerts import with_instrument
+from tests.unit.remediator.shipped_alerts import as_declared
 
 NOW = 1_700_000_000.0
 GPU, NODE = Target.parse("node1/3"), Target.parse("node1")
@@ -147,7 +147,7 @@ class World:
         if target.gpu is not None:
             number = target.name.removeprefix("node")
             labels |= {"gpu": str(target.gpu), "uuid": uuid or f"GPU-{number}-{target.gpu}"}
-        return Alert(f"{name} {target}", at, "x", True, with_instrument(labels) | more)
+        return Alert(f"{name} {target}", at, "x", True, as_declared(labels) | more)
 
     def hear(self, name: str, target: Target = GPU, *, at: float = NOW - 30, listed: bool = True,
              received: float = NOW - 20, uuid: str = "", **more: str) -> Alert:  # fmt: skip
@@ -316,6 +316,40 @@ def test_an_alert_about_one_xid_is_not_dated_by_another(
     world.told.xid = NOW - 60
     assert asyncio.run(world.senses.event_at(alert, GPU)) == NOW - 60
     assert world.told.asked == [asked], "a program's error after the repair is another event"
+
+
+@pytest.mark.parametrize(
+    ("name", "reports", "event"),
+    [
+        ("GpuThermalSlowdownHardware", "", False),
+        ("GpuThermalSlowdownHardware", "event", True),
+        ("GpuThermalSlowdownHardware", "memory_error", True),
+        ("GpuThermalSlowdownHardware", "typo", False),
+        ("GpuEccUncorrectable", "condition", False),
+        ("GpuEccUncorrectable", "", True),  # a rule of a version before the label
+    ],
+)
+def test_the_label_decides_whether_an_alert_outlives_the_repair_as_an_event(
+    world: World, name: str, reports: str, event: bool
+) -> None:
+    """An event before the repair is over although its alert is active; a condition is not."""
+    world.hear(name, at=NOW - 90, reports=reports)
+    world.told.began = world.told.ecc = NOW - 90
+    world.change(repaired_at=NOW - 50)
+    assert world.facts().firing is not event
+
+
+@pytest.mark.parametrize(
+    ("name", "reports", "dead"),
+    [("GpuLost", "", True), ("GpuLost", "condition", False), ("GpuLost", "typo", False),
+     ("GpuRowRemapPending", "", False), ("GpuRowRemapPending", "loss", True)],
+)  # fmt: skip
+def test_the_label_decides_whether_an_alert_reports_a_loss(
+    world: World, name: str, reports: str, dead: bool
+) -> None:
+    world.hear(name, reports=reports)
+    world.hear("GpuXidFatalHardware")
+    assert world.facts(state=IncidentState.TRIAGED).dead is dead
 
 
 def test_an_event_before_the_nodes_last_boot_is_over(world: World) -> None:

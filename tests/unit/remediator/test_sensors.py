@@ -248,11 +248,20 @@ def test_an_alert_is_confirmed_only_with_the_instrument_that_its_rule_declares()
     assert 'instrument="kernel_log"' in answers.asked[-1]
 
 
+@pytest.mark.parametrize("label", ["", "event", "loss"])
+def test_an_alert_is_confirmed_only_with_what_its_rule_declares_that_it_reports(label: str) -> None:
+    """A copy without the label would count as a condition, and a copy with it as an event or a loss."""
+    answers = Answers()
+    labels = dict(alert().labels) | ({"reports": label} if label else {})
+    run(sensors(answers).fires(replace(alert(), labels=labels), event=False))
+    assert f'reports="{label}"' in answers.asked[-1]
+
+
 def test_an_alert_that_its_own_prometheus_does_not_fire_is_contradicted() -> None:
     answers = Answers()
     assert run(sensors(answers).fires(alert(), event=False)) is False
     chosen = 'alertname="GpuLost",alertstate="firing",node="node1",gpu="3"'
-    chosen += ',instance="",job=""'  # what was scraped under that name has both
+    chosen += ',reports="",instance="",job=""'  # what was scraped under that name has both
     assert answers.asked[1:] == [f"count(last_over_time(ALERTS{{{chosen}}}[60s]))"]
     old = replace(alert("GpuXidFatalHardware"), starts_at=NOW - 1e6)
     run(sensors(answers).fires(old, event=True))

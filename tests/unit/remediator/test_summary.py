@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from fleetmedic.kernel.labels import Target
-from remediator.core.model import Episode, Incident, IncidentState, Level, Step, StepRun, StepState
+from remediator.core.facts import EVERYTHING
+from remediator.core.model import (
+    Episode,
+    Incident,
+    IncidentState,
+    Level,
+    Order,
+    Step,
+    StepRun,
+    StepState,
+)
 from remediator.core.reasons import Reason
 from remediator.playbook_library import load_library
 from remediator.summary import listed, summary
@@ -102,6 +112,32 @@ def test_without_the_lock_no_next_step_is_promised() -> None:
 def test_what_the_level_does_not_allow_does_not_come_next() -> None:
     one = incident(IncidentState.QUARANTINED, ran("quarantine_gpu"), level=Level.QUARANTINE)
     assert "Next:" not in summary(one, BOOK)
+
+
+def test_what_is_left_out_of_the_plan_is_told_with_its_reason_while_the_incident_is_open() -> None:
+    able = EVERYTHING - {"gpu_reset"}
+    left_out = (
+        "Left out of the plan: reset the GPU (This cluster lacks a required capability: gpu reset)."
+    )
+    assert left_out in summary(incident(), BOOK, None, able)
+    assert left_out in summary(incident(), BOOK, "Another remediator acts.", able)
+    said = incident(text=f"Why. {left_out}")
+    assert summary(said, BOOK, None, able).count(left_out) == 1
+    for ended in (incident(IncidentState.CLOSED), incident(level=Level.OBSERVE)):
+        assert "Left out" not in summary(ended, BOOK, None, able)
+    assert "Left out" not in summary(incident(), BOOK)
+
+
+def test_a_request_for_an_approval_is_told_with_its_commands_and_its_answer() -> None:
+    one = incident(IncidentState.AWAIT_APPROVAL, requests=2, until=NOW + 1800)
+    text = summary(one, BOOK)
+    assert text.endswith(
+        "To approve: `fleetmedic approve inc-1 --request 2 --reason WHY`. "
+        "To reject: `fleetmedic reject inc-1 --request 2 --reason WHY`."
+    )
+    given = replace(one, approved=Order("alice", "ran a burn-in."))
+    assert "alice approved the return to service: ran a burn-in." in summary(given, BOOK)
+    assert "To approve" not in summary(given, BOOK)
 
 
 @pytest.mark.parametrize(

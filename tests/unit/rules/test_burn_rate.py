@@ -110,4 +110,10 @@ def test_the_command_prints_or_writes_rules_that_lint_takes(tmp_path: Path) -> N
     assert said.exit_code == 0
     (path,) = (Path(line) for line in said.stdout.split())
     assert lint_file(path) == []
-    assert CliRunner().invoke(command, ["slo"]).stdout == path.read_text()
+    text = path.read_text()
+    assert CliRunner().invoke(command, ["slo"]).stdout == text
+    kept = path.rename(tmp_path / "kept")
+    path.symlink_to(kept)
+    kept.write_text("")
+    CliRunner().invoke(command, ["slo", "--out", str(tmp_path)])
+    assert (path.is_symlink(), kept.read_text()) == (True, text)

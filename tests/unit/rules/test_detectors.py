@@ -9,11 +9,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fleetmedic.alerting.instruments import Instrument
 from rules.detectors.base import ModelFacts
 from rules.detectors.calibrate import alerts, calibrate
 from rules.detectors.registry import DETECTORS
 from rules.links import Links
+from rules.lint import lint_file
+from rules.pipeline import render
+from rules.reference import unit_test
 from rules.timing import Timing
 
 BENCH = Path(__file__).resolve().parents[3] / "bench" / "detectors.py"
@@ -37,10 +39,21 @@ def test_both_detectors_name_the_slow_gpu_and_no_healthy_one(bench: ModuleType, 
 
 
 def test_every_detector_reads_families_with_labels_and_has_a_name() -> None:
-    assert DETECTORS.names() == ("peer_band", "gpu_covariance")
     for detector in DETECTORS:
         assert detector.queries
         assert all("node" in query.labels for query in detector.queries)
+
+
+def test_every_detector_declares_its_alert_once() -> None:
+    """The linter checks the values when a detector compiles its rules."""
+    names = [detector.alert.name for detector in DETECTORS]
+    assert len(set(names)) == len(names)
+    for detector in DETECTORS:
+        assert detector.alert.source == "detector", detector.name
+        assert detector.budget_per_day > 0, detector.name
+        assert detector.finds, detector.name
+        assert not detector.finds.endswith("."), detector.name
+        assert unit_test(detector).is_file(), f"write {unit_test(detector)}"
 
 
 def test_durations_are_divided_and_ranges_keep_four_scrapes() -> None:
@@ -124,17 +137,23 @@ def test_without_scores_the_floor_is_the_threshold() -> None:
     assert calibrate(np.full((2, 5), np.nan), 1.0, 1.0, 5.0).threshold == 5.0
 
 
-def test_rules_are_recordings_and_alerts_of_source_detector(bench: ModuleType) -> None:
+def test_every_detector_compiles_to_recordings_and_its_declared_alert_without_a_finding(
+    bench: ModuleType, tmp_path: Path
+) -> None:
     queries = {query.name: query for detector in DETECTORS for query in detector.queries}
     found, grid, _ = bench.one_day(1, 0, False, 8, 1)
     history = bench.as_history(found, tuple(queries.values()), grid)
     for detector in DETECTORS:
         model = bench.fitted(detector, history, 1.0)
-        rules = detector.compile(model, Timing(), Links("http://x", "http://y")).rules
+        group = detector.compile(model, Timing(), Links("http://x", "http://y"))
+        path = tmp_path / f"{detector.name}.yml"
+        path.write_text(render(group, model.facts, 1.0))
+        assert lint_file(path) == []
+        rules = group.rules
         alert = rules[-1]
         assert alert.is_alert
         assert not any(rule.is_alert for rule in rules[:-1])
-        assert alert.labels["source"] == "detector"
-        assert alert.labels["instrument"] in set(Instrument)
+        assert alert.name == detector.alert.name
+        assert alert.labels == detector.alert.labels
         assert alert.annotations["runbook_url"] == f"http://x/{alert.name}"
         assert alert.annotations["dashboard_url"].startswith("http://y/d/fleetmedic-anomalies?var-")

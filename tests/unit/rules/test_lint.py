@@ -59,6 +59,14 @@ def test_a_good_rule_has_no_finding(tmp_path: Path) -> None:
         ("instrument: driver", "instrument: nvml", "error", "kernel_log, peers, liveness"),
         ("instrument: driver", "instrument: nvml", "error", "monitoring, got 'nvml'."),
         ("source: static", "source: static, stage: shadows", "error", "one of shadow, notify, act"),
+        ("source: static", "source: static, reports: events", "error", "one of condition, loss, "),
+        ("source: static", "source: static, reports: event", "error", "event is an event, but the"),
+        (
+            "playbook: gpu-lost",
+            "playbook: gpu-hung",
+            "error",
+            "gpu-lost matches the alert: write gpu-lost",
+        ),
         ("description: d, ", "", "error", "annotation description is missing"),
         ("description: d", 'description: "{{ $labels.alertname }}"', "error", "is empty"),
         ("It is lost.", "It is lost", "warning", "full stop"),
@@ -84,6 +92,52 @@ def test_each_fault_is_found_at_its_line(
 @pytest.mark.parametrize("stage", list(Stage))
 def test_each_stage_is_valid(tmp_path: Path, stage: str) -> None:
     assert _findings(tmp_path, GOOD.replace("static", f"static, stage: {stage}", 1)) == []
+
+
+LOOKS_BACK = "max by (node, gpu) (increase(gpu_xid_errors_total[5m])) > 0"
+STATE = "max by (node, gpu) (gpu_lost == 1)"
+
+
+@pytest.mark.parametrize(
+    ("query", "label", "wait", "severity", "text"),
+    [
+        (LOOKS_BACK, "", "", "critical", "looks back in time (increase) and there is no `for`"),
+        (LOOKS_BACK, "event", "", "critical", ""),
+        (LOOKS_BACK, "memory_error", "", "critical", ""),
+        (LOOKS_BACK, "condition", "", "critical", ""),
+        (LOOKS_BACK, "", "for: 1m", "critical", ""),
+        (LOOKS_BACK, "loss", "", "critical", "loss requires the severity critical"),
+        (LOOKS_BACK, "application_error", "", "critical", "does not allow playbook gpu-lost"),
+        (STATE, "", "", "critical", ""),
+        (STATE, "loss", "", "critical", ""),
+        (STATE, "loss", "", "warning", "loss requires the severity critical"),
+        (STATE, "event", "", "critical", "but the query shows the current state: remove the label"),
+        (
+            "gpu_xid_errors_total - gpu_xid_errors_total offset 5m > 1",
+            "",
+            "",
+            "critical",
+            "(offset)",
+        ),
+        ("time() - gpu_xid_last_timestamp_seconds < 60", "", "", "critical", "(time)"),
+    ],
+)
+def test_what_an_alert_reports_agrees_with_its_query_and_its_playbook(
+    tmp_path: Path, query: str, label: str, wait: str, severity: str, text: str
+) -> None:
+    declared = f"source: static{', reports: ' + label if label else ''}"
+    rule = GOOD.replace("max by (node, gpu) (gpu_lost) == 1", query).replace("for: 1m", wait)
+    rule = rule.replace("source: static", declared).replace("critical", severity)
+    found = [one.text for one in _findings(tmp_path, rule) if one.severity == "error"]
+    assert (len(found), text in "".join(found)) == (1 if text else 0, True), found
+
+
+def test_a_playbook_that_does_not_match_its_alert_is_a_warning(tmp_path: Path) -> None:
+    """A playbook of the site with the same name may match it."""
+    text = GOOD.replace("GpuLost", "GpuPowerBrake")
+    (found,) = _findings(tmp_path, text)
+    assert found.severity == "warning"
+    assert "add the alert to match.alertname of the playbook, or write notify-only" in found.text
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from fleetmedic.kernel.errors import UserError
 from rules import rulefile
+from rules.declaration import Declaration
 from rules.detectors.base import (
     Detector,
     FitParameters,
@@ -16,10 +19,11 @@ from rules.detectors.base import (
     Refusal,
 )
 from rules.detectors.registry import DETECTORS
-from rules.history import Prometheus
+from rules.history import Prometheus, PrometheusError
 from rules.links import Links
 from rules.pipeline import DetectorPipeline, described, render
 from rules.rule_model import Rule, RuleGroup
+from rules.series import Series
 from rules.settings import RulesSettings, read_settings, require_folders
 from rules.timing import Timing
 
@@ -74,7 +78,8 @@ def test_without_prometheus_every_detector_fails_with_a_sentence_and_nothing_is_
         read_settings(settings(tmp_path)), tuple(DETECTORS), Prometheus(NOBODY, timeout=1)
     )
     outcomes = pipeline.run(1000.0)
-    assert [outcome.ok for outcome in outcomes] == [False, False]
+    assert [outcome.detector for outcome in outcomes] == list(DETECTORS.names())
+    assert not any(outcome.ok for outcome in outcomes)
     assert all("cannot connect to" in outcome.text for outcome in outcomes)
     assert live.read_text() == "groups: []\n"
 
@@ -83,6 +88,9 @@ class Stubborn:
     """A fake detector that returns a refusal or raises."""
 
     queries: tuple[Query, ...] = ()
+    finds = "nothing"
+    alert = Declaration("SomeAlert", "info", "gpu", "driver", "detector")
+    budget_per_day = 1.0
 
     def __init__(self, name: str, answer: Refusal | Exception) -> None:
         self.name = name
@@ -114,11 +122,108 @@ def test_one_detectors_failure_does_not_stop_the_next(tmp_path: Path, error: Exc
     assert (refusing.ok, refusing.text) == (False, "mixed jobs")
 
 
-def test_settings_have_defaults_and_a_budget_per_detector(tmp_path: Path) -> None:
+class Malformed:
+    """A detector of which one part is malformed: `queries`, `model`, `group` or `report`."""
+
+    finds = "nothing"
+    alert = Declaration("SomeAlert", "info", "gpu", "driver", "detector")
+    budget_per_day = 1.0
+
+    def __init__(self, wrong: str) -> None:
+        self.name = "malformed"
+        self._wrong = wrong
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        if self._wrong == "queries":
+            raise RuntimeError("no queries")
+        return (None,) if self._wrong == "query" else ()  # type: ignore[return-value]
+
+    def fit(self, history: History, training: FitParameters) -> Model | Refusal:
+        facts = {"model": None, "report": replace(FACTS, expected_per_day=1, series=b"x")}  # type: ignore[arg-type]
+        return Fitted(facts.get(self._wrong, FACTS))  # type: ignore[arg-type]
+
+    def compile(self, model: Model, timing: Timing, links: Links) -> RuleGroup:
+        return None if self._wrong == "group" else GROUP  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    facts: ModelFacts
+
+
+@pytest.mark.parametrize("wrong", ["queries", "query", "model", "group"])
+def test_a_malformed_part_of_one_detector_does_not_stop_the_next(
+    tmp_path: Path, wrong: str
+) -> None:
+    detectors: tuple[Detector, ...] = (
+        Malformed(wrong),
+        Stubborn("waiting", Refusal("too little history")),
+    )
+    found = read_settings(settings(tmp_path))
+    broken, waiting = DetectorPipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
+    assert (broken.detector, broken.ok, broken.broken) == ("malformed", False, True)
+    assert (waiting.ok, waiting.text) == (True, "too little history")
+
+
+def test_a_query_that_prometheus_refuses_does_not_stop_the_next_detector(tmp_path: Path) -> None:
+    class Refusing(Prometheus):
+        def read(
+            self, queries: Iterable[Query], end: float, window: float, step: float
+        ) -> dict[str, Series]:
+            if any(query.name == "bad" for query in queries):
+                raise PrometheusError("parse error.")
+            return {}
+
+    bad = Stubborn("bad", Refusal("unused"))
+    bad.queries = (Query("bad", "up{"),)
+    detectors: tuple[Detector, ...] = (bad, Stubborn("waiting", Refusal("too little history")))
+    found = read_settings(settings(tmp_path))
+    refused, waiting = DetectorPipeline(found, detectors, Refusing(NOBODY)).run(1000.0)
+    assert (refused.ok, refused.text) == (False, "parse error.")
+    assert (waiting.ok, waiting.text) == (True, "too little history")
+
+
+@pytest.mark.parametrize("wrong", ["report", "publish"])
+def test_a_failure_after_the_compilation_does_not_stop_the_next_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    def publish(*_: object) -> bool:
+        if wrong == "publish":
+            raise UserError("the rule file cannot be parsed")
+        return True
+
+    monkeypatch.setattr("rules.pipeline.publish", publish)
+    detectors: tuple[Detector, ...] = (
+        Malformed(wrong),
+        Stubborn("waiting", Refusal("too little history")),
+    )
+    found = read_settings(settings(tmp_path))
+    first, waiting = DetectorPipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
+    assert first.ok is (wrong == "report"), "the rules are loaded, only their report is missing"
+    assert (waiting.ok, waiting.text) == (True, "too little history")
+
+
+class Spending(Stubborn):
+    """A fake detector that says which budget it got."""
+
+    def fit(self, history: History, training: FitParameters) -> Model | Refusal:
+        return Refusal(f"{training.budget_per_day:g} per day")
+
+
+def test_a_detector_gets_the_budget_that_it_declares_unless_a_setting_replaces_it(
+    tmp_path: Path,
+) -> None:
+    detectors = (Spending("peer_band", Refusal("")), Spending("other", Refusal("")))
+    found = read_settings(settings(tmp_path, false_alerts_per_day="{peer_band: 0.5}"))
+    outcomes = DetectorPipeline(found, detectors, Prometheus(NOBODY)).run(1000.0)
+    assert [outcome.text for outcome in outcomes] == ["0.5 per day", "1 per day"]
+
+
+def test_settings_have_defaults(tmp_path: Path) -> None:
     found = read_settings(settings(tmp_path, factor=30))
     assert isinstance(found, RulesSettings)
-    assert found.false_alerts_per_day.of("peer_band") == 0.1
-    assert found.false_alerts_per_day.of("some_other") == 1.0
+    assert found.false_alerts_per_day == {}
     assert found.scoring_seconds == 5.0
 
 
@@ -135,6 +240,12 @@ def test_settings_have_defaults_and_a_budget_per_detector(tmp_path: Path) -> Non
         ("runbook_base", "http://h/?a=b", r"\$\.runbook_base"),
         ("dashboard_base", "http://u:p@h", r"\$\.dashboard_base"),
         ("colour", "red", "colour"),
+        ("false_alerts_per_day", "{peer_bond: 1}", r"unknown detector 'peer_bond'.*peer_band, gpu"),
+        (
+            "false_alerts_per_day",
+            "{peer_band: 0}",
+            r"\$\.false_alerts_per_day\.peer_band: expected",
+        ),
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, key: str, value: str, complaint: str) -> None:

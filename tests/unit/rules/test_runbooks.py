@@ -13,14 +13,14 @@ from exporter.catalogue import catalogue
 from fleetmedic.cli import COMMANDS
 from rules import promql, rulefile
 from rules.cli import COMMANDS as RULES_COMMANDS
+from rules.detectors.registry import DETECTORS
 from rules.lint import HEADINGS
-from rules.reference import LEARNED
 from rules.render import sources
 
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "runbooks"
 RECORDED = {r.name for path in sources() for r in rulefile.read(path).rules() if not r.is_alert}
 ALERTS = [r.name for path in sources() for r in rulefile.read(path).rules() if r.is_alert]
-NAMES = sorted([*ALERTS, *(name for name, *_ in LEARNED)])
+NAMES = sorted([*ALERTS, *(one.alert.name for one in DETECTORS)])
 LEARNED_RECORDS = "gpu:"  # recorded by the rules of a detector
 QUERY = re.compile(r"promtool query instant http://localhost:9090 '([^']*)'")
 CODE = re.compile(r"`([^`\n]+)`")

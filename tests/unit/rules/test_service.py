@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
 
+from rules.declaration import Declaration
 from rules.detector_results import DetectorResults, DetectorResultsCollector
 from rules.detectors.base import (
     FitParameters,
@@ -40,6 +45,9 @@ class Scoring:
     """A detector that scores one GPU, or raises."""
 
     queries: tuple[Query, ...] = ()
+    finds = "nothing"
+    alert = Declaration("SomeAlert", "info", "gpu", "driver", "detector")
+    budget_per_day = 1.0
 
     def __init__(self, name: str, error: Exception | None = None) -> None:
         self.name = name
@@ -113,3 +121,54 @@ def test_a_detector_that_cannot_be_fitted_is_counted(service: DetectorService) -
     service._fit(1000.0)
     assert exceptions(service.results) == {("broken", "fit"): 1.0}
     assert service.results.ready
+
+
+@pytest.mark.parametrize(
+    "score",
+    [Score(KEY, "high"), Score(KEY, None), Score(("a",), 1.0), Score((1, 2, 3, 4), 1.0), "high", None],  # type: ignore[arg-type]
+)  # fmt: skip
+def test_a_malformed_score_fails_its_detector_and_the_metrics_have_the_others(
+    service: DetectorService, monkeypatch: pytest.MonkeyPatch, score: Any
+) -> None:
+    model = Fitted(ModelFacts("any", {}, 0.0, 1.0, 0.1, 0, 1))
+    service._models = {"broken": model, "well": model}
+    monkeypatch.setattr(service._detectors[0], "score", lambda *_: [score])
+    service._score()
+    registry = CollectorRegistry()
+    registry.register(DetectorResultsCollector(service.results))
+    page = generate_latest(registry).decode()
+    assert 'detector_score{detector="well",gpu="0"' in page
+    assert 'detector_score{detector="broken"' not in page
+    assert service.results.success == {"broken": False, "well": True}
+    assert exceptions(service.results) == {("broken", "score"): 1.0}
+
+
+@pytest.mark.parametrize("threshold", ["3", None, [3.0]])
+def test_a_threshold_that_is_no_number_fails_its_detector(
+    service: DetectorService, monkeypatch: pytest.MonkeyPatch, threshold: Any
+) -> None:
+    service._models = {"well": Fitted(ModelFacts("any", {}, 0.0, 1.0, 0.1, 0, 1))}
+    monkeypatch.setattr(service._detectors[1], "threshold", lambda _: threshold)
+    service._score()
+    assert service.results.success == {"well": False}
+    assert service.results.thresholds == {}
+
+
+def test_the_loop_continues_after_an_exception_and_reports_every_detector_as_failed(
+    service: DetectorService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = threading.Event()
+    steps: list[float] = []
+
+    def step(now: float) -> None:
+        steps.append(now)
+        if len(steps) > 1:
+            stopped.set()
+            return
+        service._interval = service._scoring = 0.0
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr(service, "step", step)
+    service.run(stopped)
+    assert len(steps) == 2
+    assert service.results.success == {"broken": False, "well": False}

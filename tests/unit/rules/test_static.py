@@ -11,8 +11,11 @@ from exporter.catalogue import catalogue
 from fleetmedic.alerting.instruments import Instrument
 from fleetmedic.kernel.durations import parse_duration
 from rules import promql, rulefile
+from rules.declaration import STATIC, Declaration
+from rules.detectors.registry import DETECTORS
 from rules.lint import records
-from rules.reference import LEARNED, counts, markdown
+from rules.lint.playbooks import playbook_of, playbooks
+from rules.reference import counts, markdown
 from rules.render import shipped, sources
 from rules.rule_model import Rule, RuleGroup
 from rules.series_labels import labels_of_query
@@ -26,115 +29,16 @@ ALERTS = {
     for rule in group.rules
     if rule.is_alert
 }
-EXPECTED = [
-    "GpuSramEccThresholdExceeded",
-    "GpuRowRemapBanksExhausted",
-    "GpuRetiredPagesPending",
-    "GpuRecoveryActionNeeded",
-    "GpuFabricUnhealthy",
-    "GpuXidStorm",
-    "GpuNvlinkDown",
-    "GpuNvlinkErrorsHigh",
-    "GpuEccCorrectableRateHigh",
-    "PrometheusRuleFailures",
-    "PrometheusRuleGroupSlow",
-    "PrometheusNotConnectedToAlertmanager",
-    "RemediatorActionFailureRateHigh",
-    "NotificationChannelFailing",
-    "RemediatorHostListRefused",
-    "RemediatorIncidentEscalated",
-    "RemediatorIncidentHeldLong",
-    "RemediatorPaused",
-    "RemediatorLaneFailing",
-    "RemediatorNotActing",
-    "RemediatorStorm",
-    "ExporterKernelLogDropped",
-    "ExporterWebConfigRefused",
-    "ExporterAllocationUnknown",
-    "GpuUnownedProcesses",
-    "ExporterLoginsFailing",
-    "RemediatorLoginsFailing",
-    "ProgressReportsForged",
-    "InferenceLatencyHigh",
-    "InferenceReplicaStuck",
-    "PipelineProgressStalled",
-    "PipelineLate",
-    "GpuPoolShrunk",
-    "GpuPoolSaturated",
-    "GpuQueueWaitLong",
-    "GpuDemandForecastExceedsCapacity",
-    "GpuLost",
-    "GpuXidFatalHardware",
-    "GpuXidContained",
-    "GpuXidApplicationRepeated",
-    "GpuEccUncorrectable",
-    "GpuRowRemapPending",
-    "GpuRowRemapFailure",
-    "GpuThermalSlowdownHardware",
-    "GpuTemperatureNearShutdown",
-    "GpuHung",
-    "GpuCountMismatch",
-    "GpuPcieLinkDowngraded",
-    "GpuPcieReplayRateHigh",
-    "GpuThermalSlowdownSoftware",
-    "GpuPowerBrake",
-    "GpuMemoryTemperatureHigh",
-    "GpuFullyBusyWithoutWork",
-    "GpuSlowerThanPeers",
-    "GpuJobClockDropped",
-    "NodeDown",
-    "NodeMassOutage",
-    "NodeExporterDown",
-    "NodeKubeletDown",
-    "NodeMemoryPressure",
-    "NodeOomKill",
-    "NodeLoadHighBlocked",
-    "NodeGpuServiceFailed",
-    "NodeHardwareMemoryErrors",
-    "NodeRebootUnexpected",
-    "NodeKernelFault",
-    "NodeHardwareMemoryErrorsCorrected",
-    "NodePcieErrors",
-    "NodePeermemMissing",
-    "NodeInfinibandPortDown",
-    "NodeClockNotSynchronised",
-    "NodeInfinibandLinkFlapping",
-    "NodeInfinibandErrorsHigh",
-    "NodeNetworkErrors",
-    "NodeClockSkew",
-    "NodeFilesystemAlmostFull",
-    "NodeFilesystemReadOnly",
-    "NodeNfsStalled",
-    "NfsServerStalled",
-    "NodeDiskFailed",
-    "NodeFilesystemFillingUp",
-    "TrainingStalled",
-    "TrainingRestartLoop",
-    "TrainingCheckpointOverdue",
-    "TrainingLossNotFinite",
-    "TrainingStraggler",
-    "GpuAllocatedIdle",
-    "GpuJobLowEfficiency",
-    "DataLoaderStarvesGpu",
-    "InferenceQueueGrowing",
-    "InferenceOverProvisioned",
-    "InferenceErrorBudgetBurnFast",
-    "InferenceErrorBudgetBurnSlow",
-    "TargetDown",
-    "ExporterCollectorFailing",
-    "ExporterDataStale",
-    "PrometheusConfigReloadFailed",
-    "AlertmanagerNotificationsFailing",
-    "RemediatorWebhookFailing",
-    "DetectorModelStale",
-    "Watchdog",
-]
-# Alerts about several GPUs of one node.
-OF_A_NODE = {"GpuCountMismatch", "GpuPowerBrake", "GpuFabricUnhealthy"}
+
+# Alerts about several nodes of one cluster.
+OF_A_CLUSTER = {"NodeMassOutage", "NfsServerStalled"}
 
 
-def test_the_alerts_are_those_that_playbooks_and_pages_name() -> None:
-    assert set(ALERTS) == set(EXPECTED)
+def test_a_declaration_is_all_that_the_rule_of_a_static_alert_declares() -> None:
+    for rule, _ in ALERTS.values():
+        declared = Declaration.of(rule)
+        assert declared.labels == rule.labels, rule.name
+        assert declared.source == STATIC, rule.name
 
 
 def test_critical_alerts_that_are_acted_upon_soon_are_evaluated_often() -> None:
@@ -158,25 +62,25 @@ def test_fatal_xids_are_those_that_the_catalogue_of_xids_calls_critical() -> Non
 
 
 def test_the_playbook_of_an_alert_is_the_one_that_takes_it() -> None:
-    takes = {
-        name: path.stem
-        for path in (ROOT / "remediator" / "playbooks").glob("*.yml")
-        for name in yaml.safe_load(path.read_text())["match"].get("alertname", [])
-    }
-    if not takes:
-        pytest.skip("no playbooks found")
     for name, (rule, _) in ALERTS.items():
         default = "none" if rule.labels["category"] == "meta" else "notify-only"
-        wanted = default if name == "Watchdog" else takes.get(name, default)
+        wanted = default if name == "Watchdog" else playbook_of(name) or default
         assert rule.annotations["playbook"] == wanted, name
 
 
+def test_each_playbook_matches_alerts_that_exist() -> None:
+    learned = {one.alert.name for one in DETECTORS}
+    for playbook in playbooks().values():
+        assert playbook.alertnames <= set(ALERTS) | learned, playbook.name
+
+
 def test_alerts_about_one_gpu_carry_all_that_names_it_and_no_scrape_job() -> None:
+    """An alert about several GPUs of a node has none of the labels of a GPU."""
     known = records(shipped())
     for rule, _ in _of(category="gpu"):
         given = labels_of_query(promql.parse(rule.expr), known)
-        wanted = {"cluster", "node"} | (set() if rule.name in OF_A_NODE else {"gpu", "uuid"})
-        assert given.sure >= wanted, rule.name
+        of_one = playbook_of(rule.name) is not None or bool(given.maybe & {"gpu", "uuid"})
+        assert given.sure >= {"cluster", "node"} | ({"gpu", "uuid"} if of_one else set()), rule.name
         assert not given.maybe & {"job", "instance"}, rule.name
 
 
@@ -196,15 +100,18 @@ def test_alerts_about_hardware_and_jobs_are_not_of_the_monitoring_itself() -> No
 
 def test_summaries_name_what_the_alert_is_about() -> None:
     needed = {"gpu": ["gpu", "node"], "node": ["node"], "job": ["job_id"], "service": ["service"]}
-    by_cluster = {"NodeMassOutage", "NfsServerStalled"}
+    known = records(shipped())
     for rule, _ in ALERTS.values():
-        for label in needed.get(rule.labels["category"], []):
-            if rule.name in by_cluster or (rule.name in OF_A_NODE and label == "gpu"):
-                continue
+        labels = labels_of_query(promql.parse(rule.expr), known).maybe
+        named = [one for one in needed.get(rule.labels["category"], []) if one in labels]
+        assert named or rule.labels["category"] not in needed or rule.name in OF_A_CLUSTER, (
+            rule.name
+        )
+        for label in named:
             assert f"$labels.{label}" in rule.annotations["summary"], rule.name
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", ALERTS)
 def test_each_alert_has_a_firing_and_a_silent_case_between_the_samples(name: str) -> None:
     firing, silent = counts(TESTS / f"{name}.yml")
     assert firing >= 1
@@ -221,21 +128,11 @@ def test_each_alert_has_a_firing_and_a_silent_case_between_the_samples(name: str
 
 
 def test_there_is_no_test_file_without_an_alert() -> None:
-    assert {path.stem for path in TESTS.glob("*.yml")} == set(EXPECTED)
+    assert {path.stem for path in TESTS.glob("*.yml")} == set(ALERTS)
 
 
 def test_the_table_of_alerts_is_generated_anew_without_a_difference() -> None:
     assert (ROOT / "docs" / "alerts.md").read_text() == markdown()
-
-
-def test_learned_alerts_are_told_as_their_detectors_write_them() -> None:
-    source = "".join(p.read_text() for p in (ROOT / "rules" / "detectors").glob("*.py"))
-    for name, severity, instrument, playbook in LEARNED:
-        if name in source:
-            after = source[source.index(f'"{name}"') :]
-            assert f'"severity": "{severity}"' in after
-            assert f'"instrument": Instrument.{instrument.upper()}.value' in after
-            assert f'"playbook": "{playbook}"' in after
 
 
 def test_job_alerts_read_only_metrics_of_the_catalogue() -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +22,15 @@ from fleetmedic.hardware.state import Hardware
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.home import StackFile
 from fleetmedic.kernel.labels import Target
+from fleetmedic.kernel.share import share
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.stack.cli import up
 from fleetmedic.stack.config_snippets import config
+from fleetmedic.stack.directory_lock import MARK, announce, holder
 from fleetmedic.stack.doctor import doctor
 from fleetmedic.stack.identity import own_identity
 from fleetmedic.stack.inject import inject
-from fleetmedic.stack.lifecycle import Stack, StackOptions, require_same_fleet, reset
+from fleetmedic.stack.lifecycle import STATE_NAMES, Stack, StackOptions, require_same_fleet, reset
 from fleetmedic.stack.plan import decide
 from fleetmedic.stack.render import prometheus
 
@@ -67,6 +74,23 @@ def test_processes_with_a_log_are_completed(tmp_path: Path) -> None:
 def test_a_fault_that_does_not_exist_is_named_by_its_argument(run: CliRunner) -> None:
     output = run.invoke(inject, ["node1/0", "lots"]).output
     assert "Invalid value for 'FAULT': 'lots' is not one of 'lost', 'hang'" in output
+
+
+@pytest.mark.parametrize("target", ["", "node2", "job/a", "a b"])
+def test_inject_names_only_gpus_as_targets(tmp_path: Path, run: CliRunner, target: str) -> None:
+    with pytest.raises(UserError) as refused:
+        run.invoke(inject, [target, "lost", "--state-dir", str(tmp_path)])
+    assert str(refused.value) == (f"TARGET: expected NODE/INDEX, such as node2/3, got {target!r}.")
+
+
+def test_a_state_directory_that_is_a_file_is_named_as_such(
+    tmp_path: Path, run: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FLEETMEDIC_STATE_DIR", str(tmp_path / "file"))
+    for words in (["status"], ["logs", "rules"]):
+        with pytest.raises(UserError, match=r"file is not a directory\. Select another one with"):
+            run.invoke(up, words)
 
 
 @pytest.mark.parametrize("target", ["node2", "job/a", "node2/99", "../x/1"])
@@ -114,6 +138,35 @@ def test_inject_says_when_the_fault_of_an_idle_gpu_cannot_be_seen(
     assert f"`fleetmedic why node1/0 --state-dir {tmp_path}`" in said
     assert "under load" not in run.invoke(inject, ["node1/1", "slow", *where]).output
     assert "under load" not in run.invoke(inject, ["node1/0", "lost", *where]).output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("xid", "This raises no alert on its own: GpuXidApplicationRepeated needs more than 5"),
+        ("xid --xid 999", "No alert fires for XID 999"),
+        ("slow --speed 0.99", "This raises no alert: GpuPeerOutlier needs a clock at least 10% below"),
+        ("xid --xid 79", ""),
+        ("slow", ""),
+    ],
+)  # fmt: skip
+def test_inject_says_when_a_fault_raises_no_alert(
+    tmp_path: Path, run: CliRunner, words: str, said: str
+) -> None:
+    Hardware(tmp_path / "hardware").create(nodes=1, gpus=1)
+    output = run.invoke(inject, ["node1/0", *words.split(), "--state-dir", str(tmp_path)]).output
+    assert said in output
+    assert bool(said) is ("no alert" in output.lower())
+
+
+def test_heal_says_whether_there_was_a_fault(tmp_path: Path, run: CliRunner) -> None:
+    Hardware(tmp_path / "hardware").create(nodes=1, gpus=1)
+    where = ["--state-dir", str(tmp_path)]
+    nothing = "gpu/node1/0: the GPU has no fault, so there was nothing to remove.\n"
+    assert run.invoke(inject, ["node1/0", "heal", *where]).output == nothing
+    run.invoke(inject, ["node1/0", "slow", "--heals-by", "none", *where])
+    assert "removed all faults" in run.invoke(inject, ["node1/0", "heal", *where]).output
+    assert run.invoke(inject, ["node1/0", "heal", *where]).output == nothing
 
 
 def test_inject_suggests_only_a_job_that_can_start(tmp_path: Path, run: CliRunner) -> None:
@@ -337,6 +390,84 @@ def test_reset_removes_our_state_and_nothing_else(tmp_path: Path) -> None:
     reset(tmp_path)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert left == ["logs", "logs/notes.txt", "thesis.txt"]
+
+
+def test_the_docs_list_everything_that_reset_deletes_and_help_says_that_contents_go_too(
+    tmp_path: Path, run: CliRunner
+) -> None:
+    text = " ".join(share("docs/stack.md").read_text().split())
+    sentence = text.partition("`--reset` deletes it: ")[2].partition("are kept.")[0]
+    assert set(re.findall(r"`([^`]+)`", sentence)) - {"logs", "logs/*.log*"} == set(STATE_NAMES)
+    assert "also files that you put there" in sentence
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware/mine.txt").write_text("mine")
+    reset(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    helped = " ".join(run.invoke(up, ["--help"]).output.split())
+    assert "the stack's directories with everything in them, and its logs." in helped
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts a process that holds the lock of the directory, like a stack that is starting."""
+    code = (
+        "import sys, time, pathlib; from fleetmedic.stack.directory_lock import DirectoryLock\n"
+        "lock = DirectoryLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    begun: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-c", code, str(tmp_path)]
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        begun.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_status_and_down_find_a_stack_that_is_starting(
+    tmp_path: Path, run: CliRunner, begin: Callable[[], subprocess.Popen[str]], earlier: bool
+) -> None:
+    if earlier:  # stack.json of a run that has ended
+        StackFile("local", 9090, True, {}, "t").save(tmp_path)
+    process = begin()
+    where = ["--state-dir", str(tmp_path)]
+    shown = run.invoke(up, ["status", *where])
+    assert shown.exit_code == 1
+    sentence = f"A stack is starting in {tmp_path} (process {process.pid}). `fleetmedic up down"
+    assert shown.output.startswith(sentence)
+    assert "Stopped after" in run.invoke(up, ["down", *where]).output
+    assert process.wait(10) == -signal.SIGTERM
+    if earlier:
+        assert "No stack is running" in run.invoke(up, ["status", *where]).output
+    else:
+        result = run.invoke(up, ["down", *where])
+        assert result.exit_code == 0
+        assert "no stack was started there." in result.output
+
+
+def test_a_stack_that_was_stopped_holds_the_directory_no_longer(tmp_path: Path) -> None:
+    stack = Stack(StackOptions(state_dir=tmp_path, simulate=True))
+    stack._lock_directory(tmp_path)
+    assert holder(tmp_path) == own_identity()
+    announce(tmp_path, (1, 1))
+    assert holder(tmp_path) == own_identity(), "an announcement replaces no holder"
+    stack.stop()
+    assert holder(tmp_path) is None
+    announce(tmp_path, own_identity())
+    assert holder(tmp_path) == own_identity()
+
+
+@pytest.mark.parametrize("text", ["", "junk", "1", "1 2 3", "0 0", "-1 5", "4194304 7"])
+def test_a_lock_file_without_a_running_process_has_no_holder(tmp_path: Path, text: str) -> None:
+    (tmp_path / MARK).write_text(text)
+    assert holder(tmp_path) is None
 
 
 def test_down_leaves_a_stranger_with_the_same_pid_alone(tmp_path: Path, run: CliRunner) -> None:

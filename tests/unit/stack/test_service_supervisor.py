@@ -42,6 +42,20 @@ def test_deaths_of_long_ago_do_not_count() -> None:
     assert is_looping([400.0, 410.0, 420.0, 430.0, 440.0], 441.0)
 
 
+def test_a_service_on_hold_starts_when_it_is_told_to(tmp_path: Path) -> None:
+    specs = [shell("held", "exec sleep 60"), shell("other", "exec sleep 60")]
+    supervisor = ServiceSupervisor(tmp_path, specs, lambda _: None)
+    supervisor.hold("held")
+    supervisor.start()
+    try:
+        until(lambda: supervisor.children["other"].running)
+        assert supervisor.children["held"].starts == 0
+        supervisor.start_one("held")
+        assert supervisor.children["held"].running
+    finally:
+        supervisor.stop()
+
+
 def test_a_dead_process_comes_back_and_its_death_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     supervisor = ServiceSupervisor(tmp_path, [shell("worker", "exec sleep 60")], told.append)

@@ -16,6 +16,7 @@ from fleetmedic.kernel.home import StackFile
 from fleetmedic.stack.health import ready_url
 from fleetmedic.stack.identity import own_identity
 from fleetmedic.stack.status import (
+    ProcessStatus,
     all_healthy,
     check_processes,
     dashboards_line,
@@ -82,6 +83,20 @@ def test_a_process_that_is_not_ready_is_not_healthy_and_gives_the_reason(remedia
     shown = Console(file=StringIO(), width=200)
     shown.print(table(rows, "title"))
     assert f"not ready: HTTP 503: {REFUSED.strip()}" in cast("StringIO", shown.file).getvalue()
+
+
+def test_a_narrow_terminal_gets_one_line_for_each_process() -> None:
+    names = ["localcluster", "exporter-node1"]
+    rows = [ProcessStatus(name, None, 4_000_000, 90.0, 10**8, "http://h:1") for name in names]
+    shown = Console(file=StringIO(), width=40)
+    shown.print(table(rows, "title", 40))
+    text = cast("StringIO", shown.file).getvalue()
+    assert [line.split() for line in text.splitlines() if "healthy" in line] == [
+        ["localcluster", "healthy"], ["exporter-node1", "healthy"],
+    ]  # fmt: skip
+    wide = Console(file=StringIO(), width=100)
+    wide.print(table(rows, "title", 100))
+    assert "4000000" in cast("StringIO", wide.file).getvalue()
 
 
 def test_every_process_is_asked_whether_it_is_ready() -> None:

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from fleetmedic.cli import cli
-from fleetmedic.terminal.mistyped import advice
+from fleetmedic.terminal.mistyped import advice, without_guess
 
 
 def said(*words: str) -> str:
@@ -37,6 +37,29 @@ def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(
 def test_a_name_of_several_commands_is_answered_with_all_of_them() -> None:
     assert said("logs") == "Did you mean `fleetmedic up logs` or `fleetmedic jobs logs`?"
     assert said("heal-everything") == "No such command 'heal-everything'."
+
+
+@pytest.mark.parametrize("words", ["up bogus", "rules x", "zzzz"])
+def test_a_command_that_resembles_none_is_answered_without_a_guess(words: str) -> None:
+    with pytest.raises(click.UsageError) as error:
+        cli.main(words.split(), prog_name="fleetmedic", standalone_mode=False)
+    without_guess(error.value)
+    name = words.split()[-1]
+    assert error.value.format_message() == f"No such command '{name}'."
+    assert advice(error.value, words.split()) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("up --port-base 65000x", "'65000x' is not a valid integer."),
+        ("up --time-factor fast", "'fast' is not a valid number."),
+        ("up --nodes 0", "0 is not in the range 1<=x<=64."),
+        ("up status --state-dir=", "expected a directory, got an empty string."),
+    ],
+)
+def test_an_invalid_value_of_an_option_is_explained(words: str, sentence: str) -> None:
+    assert sentence in said(*words.split())
 
 
 @pytest.mark.parametrize(

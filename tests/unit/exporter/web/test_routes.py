@@ -57,6 +57,10 @@ def test_a_path_has_its_status(serve: Serve, method: str, path: str, status: int
     found, headers, body = serve().ask(method, path)
     assert found == status
     assert headers["X-Content-Type-Options"] == "nosniff"
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert policy.endswith("frame-ancestors 'none'")
+    assert ("style-src" in policy) is (found == 200 and path == "/"), "the only page with a style"
     assert headers["Date"].endswith(" GMT")
     if method == "HEAD":
         assert body == b""

@@ -93,7 +93,7 @@ def test_a_site_says_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("xids: {74: {acton: none}}", "at $.xids[...]: object contains unknown field `acton`"),
+        ("xids: {74: {acton: none}}", "at $.xids.74: object contains unknown field `acton`"),
         ("codes: {}", "at $: object contains unknown field `codes`"),
         ("xids: {74: {action: explode}}", "invalid enum value 'explode'"),
         ("xids: {0: {action: none}}", "at $.xids: expected a code from 1 to 999, got 0"),

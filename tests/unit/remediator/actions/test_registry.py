@@ -30,10 +30,10 @@ def test_an_action_says_in_english_what_it_would_do_and_what_it_did(spec: Action
 def test_an_action_needs_what_the_effect_implies(spec: ActionSpec) -> None:
     assert spec.targets
     assert spec.level is not Level.OBSERVE, "at level observe no action runs"
-    disturbs = spec.effect in (Effect.REPAIRS, Effect.MOVES_JOBS)
+    disturbs = spec.effect in (Effect.REPAIRS, Effect.MOVES_JOBS, Effect.FAILS_JOBS)
     assert spec.disruptive is disturbs
     assert not (spec.disruptive and spec.reversible), "what disturbs a job cannot be undone"
-    if spec.effect is Effect.REPAIRS:
+    if spec.effect in (Effect.REPAIRS, Effect.FAILS_JOBS):
         assert spec.level is Level.REPAIR
     if spec.effect is Effect.QUARANTINES:
         assert spec.reversible

@@ -13,6 +13,7 @@ from remediator.actions.restart_jobs import RestartJobs
 from remediator.clusters.base import Cluster, JobFacts
 from remediator.core.model import Incident, Level
 from remediator.core.plan import new_step
+from tests.unit.remediator.core.examples import JOB as STALLED
 
 GPU = Target.parse("node1/3")
 JOB = Target.parse("job/train-a")
@@ -54,7 +55,7 @@ class Held(Full):
         self.always: list[bool] = []
 
     async def job(self, job_id: str) -> JobFacts:
-        return JobFacts(job_id, "RUNNING", node="node2", gpus=(5,), running=True)
+        return JobFacts(job_id, "RUNNING", (Target.parse("node2/5"),), running=True)
 
     async def restart(
         self, job_id: str, *, op_id: str, exclude: tuple[Target, ...], always: bool = False
@@ -83,7 +84,7 @@ def test_a_moved_job_keeps_clear_of_its_place_and_of_accused_hardware(
     cluster = Held()
     incident = Incident("inc-1", target, "x", Level.REPAIR, opened=1.0)
     nothing = cast("type", None)
-    tools = Tools(cluster, nothing, incident, nothing, nothing)
+    tools = Tools(cluster, nothing, incident, STALLED, nothing)
     accused = tuple(map(Target.parse, also))
     step = new_step(incident, RestartJobs().spec, 60.0, jobs=("train-a",), also=accused)
     asyncio.run(RestartJobs().act(step, tools))

@@ -13,7 +13,7 @@ from remediator.actions.base import Observation, Tools
 from remediator.actions.verify import Verify
 from remediator.clusters.memory import MemoryCluster
 from remediator.core.model import Incident, Level
-from remediator.core.plan import OPINION, WATCH, new_step
+from remediator.core.plan import METRICS, OPINION, WATCH, new_step
 from remediator.health import Health, HealthReport
 from remediator.playbook_library import load_library
 from remediator.senses import Senses
@@ -117,16 +117,16 @@ class Watched:
 class Watch:
     """One WATCH step, looked at again and again by one action."""
 
-    def __init__(self, watch: float = 300.0) -> None:
+    def __init__(self, watch: float = 300.0, name: str = WATCH) -> None:
         self.senses, self.action = Watched(), Verify()
-        self.accused = False
+        self.accused, self.waited = False, 0.0
         incident = Incident("inc-1", GPU, "gpu-lost", Level.REPAIR, opened=1.0, repaired_at=5.0)
         self.tools = Tools(
             MemoryCluster(capabilities=frozenset()), cast(Senses, self.senses), incident,
             next(one for one in load_library(()) if one.name == "gpu-lost"), cast("type", None),
-            alert_active=lambda: self.accused, watch=watch,
+            alert_active=lambda: self.accused, watch=watch, waited=lambda: self.waited,
         )  # fmt: skip
-        self.step = new_step(incident, Verify().spec, 5.0, name=WATCH)
+        self.step = new_step(incident, Verify().spec, 5.0, name=name)
 
     def look(self) -> Observation:
         return asyncio.run(self.action.observe(self.step, self.tools))
@@ -173,3 +173,32 @@ def test_an_alert_that_fires_again_ends_the_watch_without_a_verdict() -> None:
     assert (seen.over, seen.ok, seen.passed) == (True, False, None)
     watch.accused = False
     assert watch.look().passed
+
+
+def test_without_a_load_test_metrics_since_the_repair_must_stay_healthy_for_a_while(
+    monkeypatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("remediator.actions.verify.monotonic", lambda: now)
+    watch = Watch(watch=300.0, name=METRICS)
+    watch.accused, watch.senses.silent = True, False
+    assert (watch.look().over, watch.look().passed) == (False, None)
+    now = 390.0
+    watch.senses.state = Health.UNKNOWN
+    assert (watch.look().over, watch.look().passed) == (False, None)
+    watch.senses.state = Health.HEALTHY
+    assert not watch.look().over, "what is unknown begins the while again"
+    now = 690.0
+    seen = watch.look()
+    assert (seen.over, seen.ok, seen.passed) == (True, True, True), "alerts are judged elsewhere"
+    assert set(watch.senses.since) == {5.0}
+
+
+def test_without_a_load_test_a_sick_device_has_until_the_playbooks_deadline_to_come_back() -> None:
+    watch = Watch(watch=0.0, name=METRICS)
+    watch.senses.state = Health.SICK
+    assert (watch.look().over, watch.look().passed) == (False, False)
+    watch.waited = watch.tools.playbook.verify.deadline
+    assert (watch.look().over, watch.look().ok, watch.look().passed) == (True, False, False)
+    watch.senses.state = Health.UNKNOWN
+    assert (watch.look().over, watch.look().passed) == (False, None), "unknown is not sick"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -15,7 +16,13 @@ from remediator.clusters.base import (
     JobFacts,
     NodeFacts,
     Unsupported,
+    implemented,
+    verbs,
 )
+from remediator.clusters.dryrun import DryRunCluster
+from remediator.clusters.local import LocalClusterAdapter
+from remediator.clusters.memory import MemoryCluster
+from tests.unit.remediator.clusters.calls import call
 
 
 class BareCluster(Cluster):
@@ -23,40 +30,36 @@ class BareCluster(Cluster):
     capabilities: frozenset[Capability] = frozenset()
 
 
-GPU = Target.parse("node1/0")
-VERBS = {
-    "list_nodes": ((), {}),
-    "quarantine": ((GPU,), {"op_id": "a", "owner": "me", "reason": "sick"}),
-    "quarantined": ((GPU,), {}),
-    "release": ((GPU,), {"op_id": "a", "owner": "me"}),
-    "jobs_on": ((GPU,), {}),
-    "job": (("job",), {}),
-    "signal": (("job",), {"op_id": "a"}),
-    "signalled": (("job",), {"op_id": "a"}),
-    "restart": (("job",), {"op_id": "a", "exclude": ()}),
-    "restarted": (("job",), {"op_id": "a"}),
-    "fail": (("job",), {"op_id": "a", "reason": "sick"}),
-    "reset_gpu": ((GPU,), {"op_id": "a"}),
-    "reset_seen": ((GPU,), {"op_id": "a"}),
-    "reboot_node": ((GPU,), {"op_id": "a"}),
-    "reboot_seen": ((GPU,), {"op_id": "a"}),
-    "probe": ((GPU,), {}),
-    "scale": (("serve", 1), {"op_id": "a"}),
-    "workload": (("serve",), {}),
-    "lock": (("me",), {"ttl": 60.0, "host": "here"}),
-}
-
-
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", sorted(set(verbs()) - {"close"}))
 def test_a_verb_that_an_adapter_lacks_says_so(verb: str) -> None:
-    positional, named = VERBS[verb]
     with pytest.raises(Unsupported, match=r"the cluster 'bare' cannot .+\.$"):
-        asyncio.run(getattr(BareCluster(), verb)(*positional, **named))
+        asyncio.run(call(BareCluster(), verb))
 
 
-def test_every_verb_is_in_the_table_above() -> None:
-    public = {name for name in vars(Cluster) if not name.startswith("_")}
-    assert public == set(VERBS) | {"close"}
+def test_an_adapter_has_the_capabilities_whose_verbs_it_implements() -> None:
+    class Resets(BareCluster):
+        async def reset_gpu(self, target: Target, *, op_id: str) -> None:
+            return
+
+    class ResetsAndSees(Resets):
+        async def reset_seen(self, target: Target, *, op_id: str) -> bool:
+            return True
+
+    bare = implemented(BareCluster)
+    assert bare == {Capability.GPU_QUARANTINE}
+    assert implemented(Resets) == bare
+    assert implemented(ResetsAndSees) == bare | {Capability.GPU_RESET}
+
+
+def test_each_capability_but_the_quarantine_of_a_gpu_has_verbs() -> None:
+    assert set(verbs().values()) - {None} == set(Capability) - {Capability.GPU_QUARANTINE}
+
+
+@pytest.mark.parametrize("adapter", [MemoryCluster, LocalClusterAdapter, DryRunCluster])
+def test_no_shipped_adapter_overrides_a_verb_with_other_parameters(adapter: type[Cluster]) -> None:
+    for verb in verbs():
+        asked = inspect.signature(getattr(Cluster, verb)).parameters
+        assert list(inspect.signature(getattr(adapter, verb)).parameters) == list(asked), verb
 
 
 def test_closing_is_nothing_by_default() -> None:
@@ -76,12 +79,21 @@ def test_a_node_finds_its_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "places"),
+    ("places", "nodes", "uses", "not_uses"),
     [
-        (JobFacts("a", "RUNNING", "node1", (0, 3)), ["gpu/node1/0", "gpu/node1/3"]),
-        (JobFacts("a", "RUNNING", "node1"), ["node/node1"]),
-        (JobFacts("a", "PENDING"), []),
+        (("node1/0", "node1/3"), ("node1",), ("node1", "node1/3"), ("node1/1", "node2")),
+        (("node1/0", "node2/0"), ("node1", "node2"), ("node1", "node2/0"), ("node2/1", "node3")),
+        (("node1",), ("node1",), ("node1",), ("node1/0", "node2")),
+        ((), (), (), ("node1", "node1/0")),
     ],
 )
-def test_a_job_names_its_places(job: JobFacts, places: list[str]) -> None:
-    assert [str(place) for place in job.places()] == places
+def test_a_job_uses_its_places_and_their_nodes(
+    places: tuple[str, ...],
+    nodes: tuple[str, ...],
+    uses: tuple[str, ...],
+    not_uses: tuple[str, ...],
+) -> None:
+    job = JobFacts("a", "RUNNING", tuple(map(Target.parse, places)))
+    assert job.nodes == nodes
+    assert all(job.uses(Target.parse(one)) for one in uses)
+    assert not any(job.uses(Target.parse(one)) for one in not_uses)

@@ -44,6 +44,8 @@ def test_a_whole_plan_is_recorded_and_nothing_is_done(
         await dry.reboot_node(NODE, op_id="5")
         assert await dry.reboot_seen(NODE, op_id="5")
         await dry.fail("train", op_id="6", reason="no way")
+        assert await dry.failed("train", op_id="6")
+        assert not await dry.failed("train", op_id="other")
         await dry.scale("serve", 3, op_id="7")
         await dry.release(GPU, op_id="8", owner="me")
         assert await real.list_nodes() == before

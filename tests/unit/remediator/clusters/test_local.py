@@ -16,7 +16,7 @@ from fleetmedic.kernel.errors import UserError
 from fleetmedic.kernel.labels import Target
 from fleetmedic.localcluster.client import LocalCluster
 from fleetmedic.localcluster.model import JobSpec
-from remediator.clusters.base import Capability, ClusterError, Unsupported
+from remediator.clusters.base import Capability, ClusterError, Unsupported, implemented
 from remediator.clusters.local import LocalClusterAdapter, LocalSettings
 
 GPU = Target.parse("node1/0")
@@ -32,7 +32,7 @@ def local(state: Path, hardware: str | None = None) -> LocalClusterAdapter:
 
 def test_without_hardware_repair_and_test_are_unsupported(tmp_path: Path) -> None:
     cluster = local(tmp_path)
-    assert cluster.capabilities == frozenset(Capability) - HARDWARE
+    assert cluster.capabilities == implemented(LocalClusterAdapter) - HARDWARE
     calls: list[Coroutine[Any, Any, Any]] = [
         cluster.reset_gpu(GPU, op_id="a"),
         cluster.reset_seen(GPU, op_id="a"),
@@ -51,7 +51,9 @@ def test_a_hardware_folder_that_does_not_exist_counts_as_none(tmp_path: Path) ->
 
 def test_with_hardware_every_capability_is_there(tmp_path: Path) -> None:
     Hardware(tmp_path / "hardware").create(1, 1)
-    assert local(tmp_path, str(tmp_path / "hardware")).capabilities == frozenset(Capability)
+    assert local(tmp_path, str(tmp_path / "hardware")).capabilities == implemented(
+        LocalClusterAdapter
+    )
 
 
 def test_a_folder_that_cannot_be_used_is_a_cluster_error(tmp_path: Path) -> None:

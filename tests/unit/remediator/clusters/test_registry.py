@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from fleetmedic.kernel.errors import UserError
-from remediator.clusters.base import Capability
+from remediator.clusters.base import Capability, implemented
+from remediator.clusters.local import LocalClusterAdapter
+from remediator.clusters.memory import MemoryCluster
 from remediator.clusters.registry import ADAPTERS, open_cluster
 
 
@@ -42,6 +44,11 @@ def test_every_adapter_has_a_page_heading() -> None:
     assert all(f"## {name}" in page.lower() for name in ADAPTERS.names())
 
 
-def test_every_capability_is_in_the_table() -> None:
+@pytest.mark.parametrize("capability", list(Capability))
+def test_the_table_says_which_adapters_have_a_capability(capability: Capability) -> None:
     page = (Path(__file__).parents[4] / "docs" / "clusters.md").read_text()
-    assert all(f"| `{capability}` |" in page for capability in Capability)
+    row = next((one for one in page.splitlines() if one.startswith(f"| `{capability}` |")), "")
+    assert row, f"docs/clusters.md: add a row for the capability {capability}"
+    _, _, simulated, _, memory = (cell.strip() == "yes" for cell in row.strip("|").split("|"))
+    has = [capability in implemented(one) for one in (LocalClusterAdapter, MemoryCluster)]
+    assert [simulated, memory] == has

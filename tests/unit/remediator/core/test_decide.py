@@ -245,10 +245,6 @@ def test_a_held_incident_is_also_ended_told_or_left_to_a_person(incident, case) 
     assert as_tuple(decide(case(one, **unable))) == ("act", "notify:failed")
 
 
-def test_an_incident_that_waits_for_an_approval_waits(incident, case) -> None:
-    assert decide(case(incident(IncidentState.AWAIT_APPROVAL))) == Wait()
-
-
 @pytest.mark.parametrize("state", sorted(ENDED))
 def test_an_ended_incident_does_nothing_more(incident, case, state) -> None:
     assert decide(case(incident(state, quarantined=(GPU,)), quarantine_owner=None)) == Wait()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.alerting.instruments import UNKNOWN_SOURCE, Instrument
-from remediator.core.instruments import EVENTS, LOST_OR_HUNG, adds_signal, signals
+from remediator.core.instruments import adds_signal, signals
 from remediator.core.model import Episode
 from tests.unit.remediator.shipped_alerts import instruments
 
@@ -87,11 +87,3 @@ def test_identification_never_takes_a_signal_away(some) -> None:
     found = signals(_of(*some), identified=False)
     assert len(found) <= len(signals(_of(*some), identified=True))
     assert bool(found) is bool(some)
-
-
-def test_every_name_in_the_tables_is_an_alert_that_is_shipped() -> None:
-    assert not EVENTS.union(*LOST_OR_HUNG.values()) - set(instruments())
-
-
-def test_what_is_lost_or_hung_is_a_state_and_no_event() -> None:
-    assert not frozenset().union(*LOST_OR_HUNG.values()) & EVENTS

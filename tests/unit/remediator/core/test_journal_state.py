@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmedic.kernel.labels import Target
-from remediator import journal
+from remediator import journal, journal_reader
 from remediator.core import events, plan
 from remediator.core.events import Event, Kind
 from remediator.core.journal_state import KEEP_MESSAGES, Attempt, JournalState, Pause, Pin, Storm
@@ -227,15 +227,27 @@ def test_an_older_incident_that_ends_does_not_free_the_target_of_a_newer_one() -
 
 def test_repairs_are_counted_as_recurrences_only_where_they_were_made_lately() -> None:
     journal_state = JournalState()
-    good = replace(_open(journal_state), state=IncidentState.CLOSED, repaired_at=NOW, since=NOW)
-    journal_state.incidents = {
-        "a": good,
-        "b": replace(good, target=NODE),
-        "c": replace(good, state=IncidentState.OVERRIDDEN),
-        "d": replace(good, repaired_at=None),
-        "e": replace(good, since=NOW - 10.1),
-        "f": replace(good, since=NOW - 10),
-    }
+
+    def end(
+        identity: str,
+        at: float,
+        *,
+        target: Target = GPU,
+        state: IncidentState = IncidentState.CLOSED,
+        repaired: float | None = NOW,
+    ) -> None:
+        one = replace(_open(journal_state, target, identity), repaired_at=repaired)
+        journal_state.incidents[identity] = replace(one, state=IncidentState.PROBATION)
+        journal_state.apply(
+            events.moved(journal_state.incidents[identity], state, at, Reason.READMITTED)
+        )
+
+    end("f", NOW - 10)
+    end("e", NOW - 10.1)
+    end("a", NOW)
+    end("b", NOW, target=NODE)
+    end("c", NOW, state=IncidentState.OVERRIDDEN)
+    end("d", NOW, repaired=None)
     assert journal_state.recurrence(GPU, NOW - 10) == 2
 
 
@@ -327,8 +339,8 @@ def test_a_resolved_alert_does_not_still_fire(alert) -> None:
 def test_an_alert_that_is_over_is_decided_by_that(alert) -> None:
     journal_state, one = JournalState(), alert()
     _hear(journal_state, one)
-    assert journal_state.has_recorded(one)
-    assert not journal_state.has_recorded(replace(one, firing=False))
+    assert journal_state.status(one.key) is True
+    assert journal_state.status("another") is None
     _hear(journal_state, replace(one, firing=False))
     assert journal_state.undecided() == ()
 
@@ -372,7 +384,8 @@ def _closed_and_kept(journal_state: JournalState) -> None:
 def test_what_a_person_keeps_out_is_theirs_until_a_person_releases_it() -> None:
     journal_state = JournalState()
     _closed_and_kept(journal_state)
-    assert journal_state.kept == {GPU: Pin("an operator", "alice: waits for a board", NOW + 1)}
+    pin = Pin("an operator", "alice: waits for a board", NOW + 1, "inc-1")
+    assert journal_state.kept == {GPU: pin}
     journal_state.apply(events.ordered("release", NODE, "alice", "x", NOW + 2, None))
     assert set(journal_state.kept) == {GPU}
     journal_state.apply(events.ordered("release", GPU, "alice", "x", NOW + 2, None))
@@ -469,7 +482,7 @@ def test_replaying_the_written_rows_gives_the_live_book(alert, acts) -> None:
             live.apply(event)
     again = JournalState()
     for row in rows:
-        again.apply(journal._event(row))
+        again.apply(journal_reader._event(row))
     assert again == live
 
 

@@ -62,16 +62,27 @@ def test_a_guard_that_stands_against_a_step_now_is_named(
 
 @pytest.mark.parametrize(
     ("missing", "action"),
-    [("probe", "verify"), ("gpu_reset", "reset_gpu"), ("reboot", "reboot_node"),
-     ("restart", "restart_jobs"), ("signal", "signal_checkpoint"),
-     ("gpu_quarantine", "quarantine_gpu")],
+    [("probe", ["reboot_node"]), ("gpu_reset", ["reset_gpu"]), ("reboot", ["reboot_node"]),
+     ("restart", ["signal_checkpoint", "restart_jobs"]), ("signal", ["signal_checkpoint"]),
+     ("gpu_quarantine", ["quarantine_gpu", "signal_checkpoint", "restart_jobs", "reset_gpu",
+                         "reboot_node", "verify", "release"])],
 )  # fmt: skip
 def test_what_the_cluster_cannot_do_would_not_be_done(incident, case, missing, action) -> None:
     able = EVERYTHING - {missing}
     said = _said(rehearse(case(incident(), jobs=RUNNING, capabilities=able)))
-    impossible = {name for name, text in said.items() if "does not support it" in text}
-    assert impossible == {action}
-    assert said[action].startswith("The remediator would not ")
+    impossible = {
+        name for name, text in said.items() if text.startswith("The remediator would not ")
+    }
+    assert impossible == set(action)
+    assert all(said[name].endswith(".") for name in action)
+
+
+def test_without_a_load_test_the_release_would_wait_for_an_approval(incident, case) -> None:
+    said = _said(rehearse(case(incident(), capabilities=EVERYTHING - {"probe"})))
+    assert said["release"].endswith(
+        "After an operator's approval: this cluster has no test under load."
+    )
+    assert said["verify"].endswith("By its metrics only: this cluster has no test under load.")
 
 
 def test_without_a_job_there_is_none_to_restart(incident, case) -> None:

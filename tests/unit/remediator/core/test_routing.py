@@ -100,6 +100,23 @@ def test_the_stage_act_and_no_stage_change_no_route(labels: dict[str, str]) -> N
     assert (found.playbook.name, found.reason) == ("gpu-lost", Reason.ROUTED)
 
 
+@pytest.mark.parametrize("severity", ["critical", "info"])
+def test_an_application_error_finds_no_playbook_that_quarantines(severity: str) -> None:
+    """The rule declares it, so a playbook with a new alert of a site is refused too."""
+    labels = {"severity": severity, "reports": "application_error", **ON_GPU}
+    theirs = tuple(
+        replace(one, alertnames=("TheirXid",))
+        for one in BOOKS
+        if one.name in ("gpu-lost", "gpu-slow")
+    )
+    found = route(_alert("TheirXid", **labels), theirs + BOOKS, "local")
+    assert found.reason is Reason.APPLICATION_ERROR
+    assert found.playbook is None or found.playbook.notify_only
+    assert "playbook gpu-lost is not used" in found.text
+    without = route(_alert("TheirXid", severity=severity, **ON_GPU), theirs + BOOKS, "local")
+    assert without.playbook is theirs[0]
+
+
 def test_an_alert_that_only_notifies_has_no_other_reason_for_its_stage() -> None:
     found = route(_alert("Odd", severity="critical", stage="notify", node="n"), BOOKS, "local")
     assert (found.playbook.name, found.reason) == ("notify-critical", Reason.ROUTED)

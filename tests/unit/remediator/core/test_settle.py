@@ -94,9 +94,14 @@ def test_after_the_cure_the_old_episodes_are_spent(alert, playbook) -> None:
     journal_state = JournalState()
     _receive(journal_state, alert(), GPU, playbook)
     one = journal_state.incident_on(GPU)
-    journal_state.incidents[one.id] = closed = _closed(one, NOW + 20)
-    journal_state.open.pop(GPU)
-    journal_state.cured[GPU] = closed.repaired_at
+    closed = _closed(one, NOW + 20)
+    journal_state.incidents[one.id] = replace(closed, state=IncidentState.PROBATION)
+    journal_state.apply(
+        events.moved(
+            journal_state.incidents[one.id], IncidentState.CLOSED, NOW + 20, Reason.READMITTED
+        )
+    )
+    assert journal_state.cured[GPU] == closed.repaired_at
     assert _receive(journal_state, alert(), GPU, playbook, NOW + 60) == ()
     late = _receive(
         journal_state, alert("GpuXidFatalHardware", at=NOW + 5), GPU, playbook, NOW + 60
@@ -358,7 +363,7 @@ def test_a_hold_is_asked_about_again_soon_and_less_often_the_longer_it_lasts(
         "paused": True, "quarantine_owner": None,
         "stops": Stops(pause="x", pause_group="pause/1"),
     }  # fmt: skip
-    for held_for, seconds in ((0.0, 2.0), (8.0, 2.0), (20.0, 5.0), (60.0, 15.0), (9000.0, 15.0)):
+    for held_for, seconds in ((0.0, 2.0), (8.0, 2.0), (20.0, 5.0), (60.0, 15.0), (9000.0, 300.0)):
         settled = settle(case(replace(one, held_since=NOW - held_for), **paused))
         assert settled.wake_at == NOW + seconds
         assert settled.hold.reason is Reason.PAUSED

@@ -355,11 +355,19 @@ def test_an_impossible_step_is_refused(case, incident, needed: str, refused: set
 
 def test_a_ladder_is_possible_with_any_of_its_repairs(case, incident) -> None:
     def possible(*able: str) -> bool:
-        return step_guards.any_repair_supported(case(incident(), capabilities=frozenset(able)))
+        node = incident(target=NODE)
+        return step_guards.any_repair_supported(case(node, capabilities=frozenset(able)))
 
     assert possible("reboot")
     assert possible("gpu_reset", "signal")
     assert not possible("signal", "restart", "probe")
+
+
+def test_an_approved_release_needs_new_facts_and_no_other_release_does(playbook) -> None:
+    release = ACTIONS.named("release")
+    for state in IncidentState:
+        needed = step_guards.needs_facts(release, playbook, state)
+        assert needed is (state is IncidentState.AWAIT_APPROVAL)
 
 
 @pytest.mark.parametrize(

@@ -182,13 +182,23 @@ def test_a_new_alert_on_what_is_lifted_in_use_is_treated_like_at_first(
     )
 
 
-def test_an_idle_target_is_tested_and_one_that_cannot_be_is_watched(incident, case) -> None:
+def test_an_idle_target_is_tested_and_without_a_load_test_verified_by_metrics(
+    incident, case
+) -> None:
     one = incident(IncidentState.VERIFYING)
     able = EVERYTHING - {"probe"}
     assert as_tuple_with_reason(decide(case(one))) == ("act", "verify")
-    assert as_tuple_with_reason(decide(case(one, capabilities=able))) == ("act", plan.WATCH)
-    repaired = replace(one, repaired_at=NOW - 5)
-    assert as_tuple_with_reason(decide(case(repaired, capabilities=able))) == ("act", "verify")
+    for state in (one, replace(one, repaired_at=NOW - 5)):
+        decision = decide(case(state, capabilities=able))
+        assert as_tuple_with_reason(decision) == ("act", plan.METRICS)
+        assert decision.step.deadline >= 300.0, "longer than metrics must stay healthy"
+        loose = {"quarantine_owner": None, "kept": (GPU,), "node_others": ("gpu/node2/1 (bob)",)}
+        node = replace(state, target=NODE, quarantined=(GPU,))
+        assert as_tuple_with_reason(decide(case(node, **loose))) == ("act", plan.WATCH)
+        idle = decide(case(node, capabilities=able, **loose))
+        assert as_tuple_with_reason(idle) == ("act", plan.METRICS), "nothing puts load on it"
+        busy = decide(case(state, capabilities=able, jobs=RUNNING))
+        assert as_tuple_with_reason(busy) == ("act", plan.WATCH)
 
 
 @pytest.mark.parametrize("tests", [9, 10])
