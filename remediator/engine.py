@@ -46,7 +46,7 @@ SLOWEST_IDLE = 600.0
 # How many decisions are made at the same time. Most of a decision is CPU time of one thread.
 TURNS = 16
 # How many incidents on hold decide again in a second. With more of them, each decides less often.
-HELD_RATE = 100.0
+HELD_RATE = 60.0
 # A payload of thousands of alerts is stored in parts, so that other requests are answered meanwhile.
 PART = 200
 # The states that use budget: gathering facts and announcing a step must not interleave between incidents.
