@@ -19,7 +19,6 @@ from remediator.clusters.base import (
     implemented,
     verbs,
 )
-from remediator.clusters.dryrun import DryRunCluster
 from remediator.clusters.local import LocalClusterAdapter
 from remediator.clusters.memory import MemoryCluster
 from tests.unit.remediator.clusters.calls import call
@@ -55,7 +54,7 @@ def test_each_capability_but_the_quarantine_of_a_gpu_has_verbs() -> None:
     assert set(verbs().values()) - {None} == set(Capability) - {Capability.GPU_QUARANTINE}
 
 
-@pytest.mark.parametrize("adapter", [MemoryCluster, LocalClusterAdapter, DryRunCluster])
+@pytest.mark.parametrize("adapter", [MemoryCluster, LocalClusterAdapter])
 def test_no_shipped_adapter_overrides_a_verb_with_other_parameters(adapter: type[Cluster]) -> None:
     for verb in verbs():
         asked = inspect.signature(getattr(Cluster, verb)).parameters
