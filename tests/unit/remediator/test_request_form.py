@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -30,7 +29,8 @@ def ask(client: TestClient, target: str, host: str, version: str = "1.1") -> tup
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(client.app.state.served(scope, receive, send))  # type: ignore[attr-defined]
+    assert client.portal is not None  # the loop in which the application runs
+    client.portal.call(client.app.state.served, scope, receive, send)  # type: ignore[attr-defined]
     return sent[0]["status"], {name.decode() for name, _ in sent[0]["headers"]}
 
 
