@@ -34,7 +34,7 @@ SETTLING = 60.0
 # A response older than this (seconds) is stale.
 STALE = 60.0
 # Queries of Alertmanager may use at most this share of the time (0 to 1), except right before a step.
-BUSY_SHARE = 0.05
+BUSY_SHARE = 0.03
 # Prometheus lets an alert last four resend delays or group intervals (seconds).
 LONGEST_ALERT = 1800.0
 MOST_SEEN = 200_000

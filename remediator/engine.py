@@ -46,7 +46,7 @@ SLOWEST_IDLE = 600.0
 # How many decisions are made at the same time. Most of a decision is CPU time of one thread.
 TURNS = 16
 # How many incidents on hold decide again in a second. With more of them, each decides less often.
-HELD_RATE = 100.0
+HELD_RATE = 60.0
 # A payload of thousands of alerts is stored in parts, so that other requests are answered meanwhile.
 PART = 200
 # The states that use budget: gathering facts and announcing a step must not interleave between incidents.
@@ -177,7 +177,7 @@ class Engine:
 
     async def _admit(self, alert: Alert, target: Target) -> None:
         """Handle one alert: add it to an incident, suppress it, or open an incident."""
-        async with self._turns.turn(Urgency.NEW):
+        async with self._turns.turn(_urgency(self._policy.route(alert).playbook)):
             await self._admit_now(alert, target)
 
     async def _admit_now(self, alert: Alert, target: Target) -> None:
@@ -231,7 +231,7 @@ class Engine:
             await self._held_pace.wait()
             pause = await self._decide(incident, playbook)
         else:
-            async with self._turns.turn(_urgency(incident)):
+            async with self._turns.turn(_urgency(playbook, incident)):
                 pause = await self._decide(incident, playbook)
         if pause is not None:
             return pause
@@ -369,9 +369,14 @@ class Engine:
         return self._policy.idle
 
 
-def _urgency(incident: Incident) -> Urgency:
-    new = incident.state in (IncidentState.NEW, IncidentState.TRIAGED)
-    return Urgency.NEW if new else Urgency.IN_PROGRESS
+def _urgency(playbook: Playbook | None, incident: Incident | None = None) -> Urgency:
+    if playbook is None or playbook.notify_only:
+        return Urgency.NOTIFY_ONLY
+    begun = incident is not None and incident.state not in (
+        IncidentState.NEW,
+        IncidentState.TRIAGED,
+    )
+    return Urgency.IN_PROGRESS if begun else Urgency.NEW
 
 
 def _spends(step: Step | None) -> bool:

@@ -7,7 +7,7 @@ be replaced, so no action is taken on hardware that does not match.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.cluster_snapshot import ClusterSnapshot
@@ -108,13 +108,19 @@ def _anothers(
     )
     if not strange:
         return ""
-    named = ", ".join(strange[:MOST_NAMED])
+    named = _first(strange)
     home = snapshot.home(strange[0])
-    own = ", ".join(gpu.uuid for gpu in node.gpus[:MOST_NAMED]) or "none"
+    own = _first([gpu.uuid for gpu in node.gpus]) or "none"
     return (
         f"The exporter of {node.name} reports {named}, which the inventory has on {home}; the "
         f"inventory has {own} on {node.name}."
     )
+
+
+def _first(uuids: Sequence[str]) -> str:
+    """Return the first names of a list, and the number of the others."""
+    more = f" and {len(uuids) - MOST_NAMED} more" if len(uuids) > MOST_NAMED else ""
+    return f"{', '.join(uuids[:MOST_NAMED])}{more}"
 
 
 def _some_here(node: NodeFacts, reported: Mapping[str, float]) -> bool:

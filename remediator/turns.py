@@ -1,7 +1,8 @@
 """Turns: how many decisions are made at the same time, and in which order they wait.
 
 When ten thousand alerts arrive together, an alert that arrives afterwards must not wait for all of them.
-So the newest waiter of the same urgency is first, and incidents with steps in progress are before all others.
+So the newest waiter of the same urgency is first. Incidents with steps in progress are before all others, and
+incidents that only notify people are after all others.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Urgency(IntEnum):
 
     IN_PROGRESS = 0
     NEW = 1
+    NOTIFY_ONLY = 2
 
 
 class Turns:

@@ -18,7 +18,9 @@ def doubts(given: Notifications) -> Iterator[str]:
         yield "at $.teams: no team is configured, so Alertmanager notifies the remediator only."
     for number, team in enumerate(given.teams):
         if not team.critical:
-            last = " Alerts of no other team go to this team." if team is given.teams[-1] else ""
+            last = (
+                " It gets all alerts that match no other team." if team is given.teams[-1] else ""
+            )
             yield (
                 f"at $.teams[{number}].critical: team {team.name} has no channel, so nobody is notified of its "
                 f"critical alerts.{last}"

@@ -84,9 +84,8 @@ class Stack:
             report(f"{binaries.version(_found(kind))} ({_found(kind)})")
         if plan.simulated:
             report(
-                f"SIMULATED: the hardware of {counted(len(plan.nodes), 'node')} with "
-                f"{counted(plan.gpus, 'GPU')} each; "
-                "every other process is real (metric: gpu_exporter_simulated 1)"
+                f"SIMULATED: {simulated_hardware(len(plan.nodes), plan.gpus)}; every other process is real "
+                "(metric: gpu_exporter_simulated 1)"
             )
             Hardware(plan.hardware).create(len(plan.nodes), plan.gpus)
         else:
@@ -289,6 +288,12 @@ def reset(state: Path) -> None:
             shutil.rmtree(path)
         elif path.name != "up.log":  # in use: --detach writes to it now
             path.unlink(missing_ok=True)
+
+
+def simulated_hardware(nodes: int, gpus: int) -> str:
+    """Return the description of a simulated fleet with `gpus` GPUs in each node."""
+    each = "" if nodes == 1 else " each"
+    return f"the hardware of {counted(nodes, 'node')} with {counted(gpus, 'GPU')}{each}"
 
 
 def require_same_fleet(plan: StackPlan) -> None:

@@ -153,7 +153,7 @@ class RemediatorClient:
             ) from None
         if len(body) > MAX_BODY:
             raise UserError(
-                f"the response of {self.url} is larger than {MAX_BODY} bytes; check --url."
+                f"the response of {self.url} is larger than {MAX_BODY} bytes; use a smaller --limit, or check --url."
             )
         return body
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from remediator.clusters.base import Capability
 from remediator.clusters.memory import MemoryCluster
+from remediator.clusters.memory_state import MemoryJobs
 from remediator.core.model import Incident, IncidentState
 from tests.unit.remediator.running import GPU, QUICK, Running, SaidSensors, fire, world
 
@@ -29,19 +30,29 @@ class KeptCluster(MemoryCluster):
 
     def _write(self) -> None:
         state = {name: value for name, value in vars(self).items() if name in _KEPT}
+        state["jobs"] = self._jobs.by_id
         new = self._file.with_suffix(".new")
         new.write_bytes(pickle.dumps(state))
         new.replace(self._file)
 
+    def restore(self, file: Path) -> None:
+        state = pickle.loads(file.read_bytes())
+        jobs = state.pop("jobs")
+        vars(self).update(state)
+        self._jobs = MemoryJobs(self._nodes, self._changed)
+        self._jobs.by_id |= jobs
+        for job_id, job in jobs.items():
+            self._jobs.hold(job_id, job.places)
 
-_KEPT = ("_nodes", "_jobs", "_workloads", "_effects", "_taken")
+
+_KEPT = ("_nodes", "_workloads", "_effects", "_taken")
 
 
 def opened(folder: Path) -> KeptCluster:
     cluster = KeptCluster(capabilities=frozenset(Capability) - {Capability.PROBE})
     file = folder / "cluster"
     if file.exists():
-        vars(cluster).update(pickle.loads(file.read_bytes()))
+        cluster.restore(file)
     else:
         cluster.submit("train-a", on=GPU)
         cluster.make_unhealthy(GPU)

@@ -112,7 +112,7 @@ def test_swapped_node_labels_hold_and_name_the_home_of_what_is_reported(target: 
     assert not found.confirmed
     assert found.problem == (
         "The exporter of node1 reports GPU-f, gpu-E, which the inventory has on node2; the inventory "
-        "has GPU-a, GPU-b, GPU-c on node1."
+        "has GPU-a, GPU-b, GPU-c and 1 more on node1."
     )
 
 

@@ -29,7 +29,7 @@ def ask(client: TestClient, target: str, host: str, version: str = "1.1") -> tup
     async def send(message: Any) -> None:
         sent.append(message)
 
-    assert client.portal is not None  # the loop in which the application runs
+    assert client.portal is not None
     client.portal.call(client.app.state.served, scope, receive, send)  # type: ignore[attr-defined]
     return sent[0]["status"], {name.decode() for name, _ in sent[0]["headers"]}
 

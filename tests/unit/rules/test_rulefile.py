@@ -39,7 +39,7 @@ def test_writing_and_reading_again_gives_the_same_rules(path: Path) -> None:
         ("groups: [{name: g, rules: [{alert: A, expr: [up]}]}]", "expected a string"),
         ("groups: [{name: g, name: h}]", "duplicate key"),
         ("groups: [*x]", "aliases are not supported"),
-        ("groups: [", "Correct the YAML"),
+        ("groups: [", "Close the bracket"),
     ],
 )
 def test_what_prometheus_would_not_read_is_refused_with_its_place(

@@ -8,7 +8,7 @@ import pytest
 
 from fleetmedic.kernel.errors import UserError
 from fleetmedic.stack.directory_lock import MARK
-from fleetmedic.stack.lifecycle import Stack, StackOptions, require_ours
+from fleetmedic.stack.lifecycle import Stack, StackOptions, require_ours, simulated_hardware
 
 
 def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -88,3 +88,9 @@ def test_prometheus_starts_without_exporters_after_a_limit_and_never_after_a_sto
     stack._stopped.set()
     stack.start()
     assert stopped.calls == ["hold prometheus", "start"]
+
+
+def test_the_simulated_fleet_is_described_in_the_right_number() -> None:
+    assert simulated_hardware(1, 1) == "the hardware of 1 node with 1 GPU"
+    assert simulated_hardware(1, 2) == "the hardware of 1 node with 2 GPUs"
+    assert simulated_hardware(2, 1) == "the hardware of 2 nodes with 1 GPU each"

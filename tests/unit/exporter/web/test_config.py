@@ -96,8 +96,8 @@ BAD = [
     ("users: {}", "$", "users"),
     ("[]", "$", "expected"),
     ("a: *b", ":1:", "aliases"),
-    ("{", ":2:", "Correct the YAML"),
-    ("\ttls_server_config:", ":1:", "Correct the YAML"),
+    ("{", ":2:", "Close the bracket or quote"),
+    ("\ttls_server_config:", ":1:", "Indent with spaces"),
 ]  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read(tmp_path / "web.yml")
     (tmp_path / "web.yml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"web\.yml: cannot be read"):
+    with pytest.raises(UserError, match=r"web\.yml: the text is UTF-16"):
         read(tmp_path / "web.yml")
 
 

@@ -101,7 +101,7 @@ def test_a_site_says_otherwise(tmp_path: Path) -> None:
         ("xids: {abc: {action: none}}", "$.xids: expected `int`"),
         ("xids: [1]", "at $.xids"),
         ("xids: {74: {zero: maybe}}", "expected `bool | null`"),
-        ("xids: {", "Correct the YAML"),
+        ("xids: {", "the file ends inside a value"),
     ],
 )
 def test_a_file_that_cannot_be_is_refused_with_one_sentence(
