@@ -258,7 +258,7 @@ class Engine:
             settled = settle(
                 Case(incident, playbook, facts, self._policy.limits, now, self._policy.actions)
             )
-            if not may_spend and incident.state in SPENDING and _spends(settled.step):
+            if not may_spend and incident.state in SPENDING and _spends(settled):
                 return None
             if settled.widen is not None:
                 await self._widen(incident, settled)
@@ -379,6 +379,11 @@ def _urgency(playbook: Playbook | None, incident: Incident | None = None) -> Urg
     return Urgency.IN_PROGRESS if begun else Urgency.NEW
 
 
-def _spends(step: Step | None) -> bool:
-    """Return whether a step may use budget. A notification uses none."""
-    return step is not None and step.effect is not Effect.NOTIFIES
+def _spends(settled: Settled) -> bool:
+    """Return whether a decision may use budget: by a step, or by the record of one at level observe.
+
+    A notification uses none.
+    """
+    step = settled.step
+    planned = any(event.kind is Kind.WOULD_DO for event in settled.events)
+    return planned or (step is not None and step.effect is not Effect.NOTIFIES)

@@ -32,6 +32,8 @@ FIRED_EVER = 6 * 3600
 RULES_TTL = 60.0
 # A node that two exporters reported within this time (seconds) is not identified.
 DOUBLED_FOR = 300
+# How long (seconds) the UUIDs that an exporter reported are remembered while Prometheus does not answer.
+REPORTED_FOR = 300.0
 # The instrument decides what a signal counts, so the rule itself must have declared it.
 _ABOUT = (CLUSTER, NODE, GPU, JOB_ID, SERVICE, instruments.LABEL)
 
@@ -78,6 +80,8 @@ class Sensors:
         self._exporters = _Exporters()
         self._rules: frozenset[str] | None = None
         self._rules_asked = -1e9
+        # The last answer about the UUIDs that a node's exporter reported, and its time (monotonic seconds).
+        self._reported: dict[str, tuple[float, dict[str, float]]] = {}
 
     async def exporters_up(self, *, fresh: bool = False) -> dict[str, bool] | None:
         """Return, for each node, whether the last scrape of at least one of its exporters
@@ -235,13 +239,17 @@ class Sensors:
     async def reported_uuids(self, node: str) -> dict[str, float] | None:
         """Return when the node's exporter last reported each GPU UUID, within the last hour (Unix seconds).
 
-        None if unknown.
+        While Prometheus does not answer, the last answer about the node counts for REPORTED_FOR seconds, so that a
+        known contradiction is not forgotten. None if unknown.
         """
         scraped = f"timestamp(gpu_info{self._of(node=node)})[1h:{math.ceil(self._scrape)}s]"
         found = await self._ask(f"max by (uuid) (max_over_time({scraped}))")
         if found is None:
-            return None
-        return {one.labels["uuid"]: one.value for one in found if one.labels.get("uuid")}
+            at, known = self._reported.get(node, (-math.inf, None))
+            return known if monotonic() - at <= REPORTED_FOR else None
+        reported = {one.labels["uuid"]: one.value for one in found if one.labels.get("uuid")}
+        self._reported[node] = (monotonic(), reported)
+        return reported
 
     async def saved_at(self, jobs: Sequence[str]) -> float | None:
         """Return the time of the last checkpoint (Unix seconds); for several jobs, the oldest of

@@ -20,6 +20,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._at
 
+    async def shutdown_default_executor(self, *_: object) -> None:
+        # Without a time limit, which would pass before the threads have ended.
+        await super().shutdown_default_executor()
+
     def jump(self, seconds: float) -> None:
         """Move the time forward."""
         self._at += seconds

@@ -575,3 +575,29 @@ def test_three_sick_nodes_of_one_job_are_one_restart_off_all_three(tmp_path) -> 
             assert not {"node1", "node2", "node3"} & set(job.nodes)
 
     asyncio.run(story())
+
+
+def test_plans_at_level_observe_that_are_made_at_once_keep_within_the_budget(tmp_path) -> None:
+    async def story() -> None:
+        limits = replace(QUICK, max_new=3, max_new_window=600.0)
+        cluster = MemoryCluster(nodes=16, gpus=8)
+        async with world(tmp_path, cluster, level=Level.OBSERVE, limits=limits) as run:
+            gpus = [Target.parse(f"node{number}/0") for number in range(1, 9)]
+            for gpu in gpus:
+                await run.send("GpuEccUncorrectable", gpu)
+            await run.until(
+                lambda: (
+                    len(run.journal_state.incidents) == 8
+                    and all(
+                        one.rehearsed or one.held for one in run.journal_state.incidents.values()
+                    )
+                )
+            )
+            planned = [
+                one
+                for one in read_events(tmp_path)
+                if one["event"] == "WouldDo" and one["data"]["action"] == "quarantine_gpu"
+            ]
+            assert len(planned) == 3
+
+    asyncio.run(story())

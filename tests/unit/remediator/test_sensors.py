@@ -378,3 +378,18 @@ def test_the_time_of_an_event_is_that_of_prometheus() -> None:
     assert run(sensors(rose).last_uncorrectable(GPU)) == NOW - 7
     assert 'error="uncorrected",scope="volatile"' in rose.asked[0]
     assert run(sensors(Answers(error="gone")).last_uncorrectable(GPU)) is None
+
+
+def test_while_prometheus_does_not_answer_the_last_reported_uuids_count_for_five_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("remediator.sensors.monotonic", lambda: now)
+    answers = Answers({"max by (uuid)": [sample(NOW, uuid="GPU-x")]})
+    one = sensors(answers)
+    assert run(one.reported_uuids("node1")) == {"GPU-x": NOW}
+    answers.error = "gone"
+    assert run(one.reported_uuids("node1")) == {"GPU-x": NOW}
+    assert run(one.reported_uuids("node2")) is None, "nothing is known of another node"
+    now = 400.1
+    assert run(one.reported_uuids("node1")) is None
