@@ -330,7 +330,9 @@ class Engine:
         current = self._state.incidents[incident.id]
         refusal = context.senses.refusal()
         written = outcome_events(current, run.step, outcome, context.now(), refusal)
+        taking = self._state.taking
         await self._journal.append(written)
+        self._wake_waiting_for_budget(taking)
         self._announced.discard(run.step.op_id)
         return ASK_AGAIN if outcome.kind is Kind.STEP_WITHDRAWN else 0.0
 
