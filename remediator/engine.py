@@ -342,6 +342,10 @@ class Engine:
         actions = self._policy.actions
         if step_guards.needs_facts(actions.named(step.action), playbook, incident.state):
             facts = await senses.facts(incident, playbook, fresh=True)
+            stopped = senses.stopped(incident)
+            stops = stopped.stops
+            if stopped.paused or stops.other_installation or stops.clock:
+                facts = stopped  # it has begun while the facts were gathered
         else:
             facts = senses.stopped(incident)
         now = self._context.now()

@@ -13,8 +13,9 @@ import pytest
 
 from fleetmedic.kernel.labels import Target
 from remediator.alertmanager import Silence
-from remediator.clusters.base import Capability, ClusterError
+from remediator.clusters.base import Capability, ClusterError, NodeFacts
 from remediator.clusters.memory import MemoryCluster
+from remediator.core.action import Effect
 from remediator.core.model import Alert, IncidentState
 from remediator.core.reasons import Reason
 from remediator.journal import read_events
@@ -319,3 +320,40 @@ def test_a_storm_stops_what_is_disruptive_and_people_get_one_message(tmp_path) -
         assert len([line for line in told if "3 of 4 nodes" in line["text"]]) == 1
 
     tell(tmp_path, story, MemoryCluster(), books=playbooks(probation=30.0))
+
+
+class Interrupted(MemoryCluster):
+    """A cluster that calls `during` while its nodes are listed."""
+
+    during: Callable[[], Awaitable[None]] | None = None
+
+    async def list_nodes(self) -> tuple[NodeFacts, ...]:
+        found = await super().list_nodes()
+        if self.during is not None:
+            await self.during()
+        return found
+
+
+def test_a_pause_that_begins_while_facts_are_gathered_stops_the_step(tmp_path) -> None:
+    cluster = Interrupted()
+    cluster.make_unhealthy(GPU)
+
+    async def story(one: Story) -> None:
+        engine, state = one.run.engine, one.run.journal_state
+
+        async def pause() -> None:
+            incident = state.incident_on(GPU)
+            prepared = incident.prepared if incident else None
+            if prepared and prepared.step.effect is Effect.REPAIRS and state.pause is None:
+                await engine.pause("ann", "in the middle")
+
+        cluster.during = pause
+        await one.fires()
+        await one.run.until(lambda: state.pause is not None)
+        await one.run.until(lambda: one.run.journal_state.incident_on(GPU).held is Reason.PAUSED)  # type: ignore[union-attr]
+        assert one.disturbed() == []
+        cluster.during = None
+        await engine.resume("ann")
+        await one.run.until(lambda: "reset" in one.run.verbs())
+
+    tell(tmp_path, story, cluster)
