@@ -605,16 +605,16 @@ def test_plans_at_level_observe_that_are_made_at_once_keep_within_the_budget(tmp
 
 def test_a_release_wakes_what_waits_for_the_budget(tmp_path) -> None:
     async def story() -> None:
+        cluster = MemoryCluster()
+        cluster.make_unhealthy(GPU, heals_by="none")
         limits = replace(QUICK, max_out_percent=3.5)  # one of 32 GPUs
-        async with world(tmp_path, limits=limits) as run:
-            await run.send("GpuEccUncorrectable", GPU)
-            await run.state(IncidentState.QUARANTINED)
+        async with world(tmp_path, cluster, limits=limits) as run:
+            await run.send("GpuLost", GPU)
+            await run.state(IncidentState.ESCALATED)
             other = Target.parse("node2/1")
             await run.send("GpuEccUncorrectable", other)
             held = await run.state(IncidentState.HELD, other)
             assert held.held is Reason.BUDGET_OUT
-            one = run.journal_state.incident_on(GPU)
-            assert one is not None
             woken: list[Target] = []
             wake = run.engine._lanes.wake
             run.engine._lanes.wake = lambda target: (woken.append(target), wake(target))[1]  # type: ignore[method-assign]
