@@ -605,11 +605,9 @@ def test_plans_at_level_observe_that_are_made_at_once_keep_within_the_budget(tmp
 
 def test_a_release_wakes_what_waits_for_the_budget(tmp_path) -> None:
     async def story() -> None:
-        cluster = MemoryCluster()
-        cluster.make_unhealthy(GPU, heals_by="none")
         limits = replace(QUICK, max_out_percent=3.5)  # one of 32 GPUs
-        async with world(tmp_path, cluster, limits=limits) as run:
-            await run.send("GpuLost", GPU)
+        async with world(tmp_path, limits=limits) as run:
+            await run.send("GpuRowRemapFailure", GPU)  # it has no repair, so it stays out
             await run.state(IncidentState.ESCALATED)
             other = Target.parse("node2/1")
             await run.send("GpuEccUncorrectable", other)
