@@ -210,6 +210,8 @@ def _event(kind: Kind, one, random) -> Event:
         return events.ordered("release", one.target, "alice", "tested", NOW, one)
     if kind is Kind.INHERITED:
         return events.inherited(one, one, NOW)
+    if kind is Kind.APPROVED:
+        return events.approved(one, "alice", "tested", NOW)
     return events.noted(kind, one, NOW, Reason.PAUSED)
 
 
