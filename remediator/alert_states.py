@@ -104,7 +104,8 @@ class AlertStates:
         async with self._asking:
             began = monotonic()
             # A large response takes long to read, so it is queried less often, except right before a step.
-            slack = self._asked.took / BUSY_SHARE if max_age >= 1.0 else 0.0
+            # A response is never kept until it is stale.
+            slack = min(STALE / 2, self._asked.took / BUSY_SHARE) if max_age >= 1.0 else 0.0
             if began - self._asked.at <= max(max_age, slack):
                 return
             asked = _QueryResult(at=began, wall=self._now(), silences=self._asked.silences)

@@ -194,6 +194,23 @@ def test_it_is_asked_no_more_often_than_is_wanted(asked: Asked) -> None:
     assert asked.states.version != before
 
 
+def test_a_very_slow_answer_is_asked_for_again_before_it_is_stale(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = asked.fake.query_alerts
+
+    async def slowly() -> AlertmanagerResponse:
+        asked.steady += 5.0
+        return await answer()
+
+    monkeypatch.setattr(asked.fake, "query_alerts", slowly)
+    asked.ask()
+    for _ in range(12):
+        asked.steady += 10.0
+        asked.ask(1.0)
+        assert asked.states.answered
+
+
 def test_a_slow_answer_is_asked_for_less_often_except_where_it_must_be_new(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
