@@ -6,7 +6,7 @@ No action starts before its event is durable in the journal. Only durable events
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from fleetmedic.kernel.labels import Target, TargetKind
 from remediator.actions.base import Tools
@@ -266,9 +266,7 @@ class Engine:
             if settled.step is not None:
                 self._announced.add(settled.step.op_id)
             notice = group_notice(incident, settled, self._state, self._policy.limits, now)
-            taking = self._state.taking
-            await self._journal.append((*settled.events, *notice))
-            self._wake_waiting_for_budget(taking)
+            await self._append((*settled.events, *notice))
             if settled.again and self._state.incidents[incident.id] == incident:
                 raise IllegalTransition(
                     f"the decision for {incident.id} does not change its state {incident.state}"
@@ -281,9 +279,11 @@ class Engine:
             return idle
         return min(idle, max(0.01, settled.wake_at - self._context.now()))
 
-    def _wake_waiting_for_budget(self, before: Mapping[str, None]) -> None:
-        """Wake the incidents that wait for the budget, if a target has returned to service."""
-        if self._state.taking is before or len(self._state.taking) >= len(before):
+    async def _append(self, written: Sequence[Event]) -> None:
+        """Record events, and wake the incidents that wait for the budget if a target returned to service."""
+        before = len(self._state.taking)
+        await self._journal.append(written)
+        if len(self._state.taking) >= before:
             return
         for one in self._state.open_incidents():
             if one.held in (Reason.BUDGET_OUT, Reason.BUDGET_NEW):
@@ -330,9 +330,7 @@ class Engine:
         current = self._state.incidents[incident.id]
         refusal = context.senses.refusal()
         written = outcome_events(current, run.step, outcome, context.now(), refusal)
-        taking = self._state.taking
-        await self._journal.append(written)
-        self._wake_waiting_for_budget(taking)
+        await self._append(written)
         self._announced.discard(run.step.op_id)
         return ASK_AGAIN if outcome.kind is Kind.STEP_WITHDRAWN else 0.0
 

@@ -116,10 +116,9 @@ class IncidentOrders:
         An operator's release clears the mark too.
         """
         try:
-            nodes = await self._context.cluster.list_nodes()
+            node = (await self._context.senses.snapshot()).node(target.name)
         except ClusterError:
             return False
-        node = next((one for one in nodes if one.name == target.name), None)
         gpu = node.gpu(target.gpu) if node and target.gpu is not None else None
         return gpu is not None and gpu.marked is not None
 
