@@ -143,7 +143,7 @@ def running(folder: Path, given: argparse.Namespace) -> Iterator[tuple[str, Reme
 def burst(url: str, remediator: Remediator, given: argparse.Namespace) -> None:
     """Send the burst and print what it cost."""
     every = [labels(node, gpu) for node in range(1, given.nodes + 1) for gpu in range(given.gpus)]
-    fresh, wave = every[:: len(every) // FRESH][:FRESH], []
+    fresh = every[:: len(every) // FRESH][:FRESH]
     wave = [one for one in every if one not in fresh]
     cpu, made, began = remediator.cpu(), remediator.metric(EVALUATIONS), time.monotonic()
     to_alertmanager(url, wave)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
-import heapq
 import logging
 import random
 import resource
@@ -24,7 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -96,15 +95,6 @@ class HealthySensors(Sensors):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault of hardware: its alert, its target, and the repair that heals it."""
-
-    alertname: str
-    target: Target
-    heals_by: str
-
-
 def wall() -> float:
     """The virtual Unix time."""
     return START + monotonic()
@@ -132,7 +122,7 @@ class Fleet:
         self.state = JournalState()
         self.journal = MemoryJournal(self.state)
         self.decisions = 0
-        self.faults: list[Fault] = []
+        self.faulty: list[Target] = []
         policy = Policy(load_library(()), Limits(), Level.REPAIR, 1.0, 30.0, "bench")
         alerts = AlertStates(
             None, Notifications(), settle=180.0, is_watchdog=policy.is_watchdog, now=wall
@@ -169,7 +159,6 @@ class Fleet:
     def _plan(self) -> list[tuple[float, str]]:
         kinds = ["application"] * self.given.applications + ["hardware"] * self.given.hardware
         events = [(self.draw.uniform(60, self.given.days * DAY), kind) for kind in kinds]
-        heapq.heapify(events)
         return sorted(events)
 
     def _decided(self) -> None:
@@ -203,7 +192,7 @@ class Fleet:
             )
         )
         self.cluster.make_unhealthy(target, heals_by=heals_by)
-        self.faults.append(Fault(name, target, heals_by))
+        self.faulty.append(target)
         for job in await self.cluster.jobs_on(target):
             self.cluster.crash(job.job_id)
         one = alert(name, target, at=wall(), instrument=instrument)
@@ -222,12 +211,10 @@ def report(fleet: Fleet, began: float, cpu: float) -> int:
     touched = {
         effect.subject for effect in fleet.cluster.effects if effect.verb in ("reset", "reboot")
     }
-    faulty = {str(fault.target) for fault in fleet.faults}
-    nodes = {f"node/{fault.target.name}" for fault in fleet.faults}
+    faulty = set(map(str, fleet.faulty))
+    nodes = {f"node/{target.name}" for target in fleet.faulty}
     wrong = touched - faulty - nodes
-    unhealed = [
-        one for one in fleet.faults if not asyncio.run(fleet.cluster.probe(one.target)).passed
-    ]
+    unhealed = [one for one in fleet.faulty if not asyncio.run(fleet.cluster.probe(one)).passed]
     open_ = Counter(f"{one.state}: {one.current_reason[0]}" for one in fleet.state.open_incidents())
     print(f"{fleet.given.days} days: {spent:.1f} CPU s, {time.monotonic() - began:.1f} s")
     print(
@@ -237,7 +224,7 @@ def report(fleet: Fleet, began: float, cpu: float) -> int:
     print(f"operations: {dict(verbs)}")
     print(f"open: {dict(open_)}")
     print(
-        f"faults: {len(fleet.faults)}, not healed: {len(unhealed)}, healthy hardware repaired: {len(wrong)}"
+        f"faults: {len(fleet.faulty)}, not healed: {len(unhealed)}, healthy hardware repaired: {len(wrong)}"
     )
     escalated = sum(one.state is IncidentState.ESCALATED for one in fleet.state.incidents.values())
     return 1 if wrong or len(unhealed) > escalated else 0

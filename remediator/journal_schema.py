@@ -45,7 +45,7 @@ def prepare(folder: Path) -> Path:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=5)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            found = _version(connection)
+            found = schema_of(connection)
             if found is None or found < SCHEMA_VERSION:
                 _migrate(connection)
     except (OSError, sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
@@ -87,11 +87,6 @@ def unusable(folder: Path, error: Exception) -> UserError:
     )
 
 
-def schema_of(connection: sqlite3.Connection) -> int | None:
-    """Return the schema version of a journal; None for a file without one."""
-    return _version(connection)
-
-
 def relations(rows: Iterable[tuple[str | None, str | None, str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield (target, incident) for the other targets about which an incident's events decide.
 
@@ -117,7 +112,8 @@ def _named(own: str, kind: str, data: Any) -> Iterable[str]:
     return ()
 
 
-def _version(connection: sqlite3.Connection) -> int | None:
+def schema_of(connection: sqlite3.Connection) -> int | None:
+    """Return the schema version of a journal; None for a file without one."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         return None
     row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
