@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -39,16 +40,22 @@ def test_check_says_what_is_wrong_in_one_sentence(config) -> None:
     assert isinstance(result.exception, UserError)
 
 
-def test_plan_says_what_would_be_done_and_what_the_level_forbids(config, tmp_path) -> None:
-    labels = {"alertname": "GpuLost", "node": "n", "gpu": "1", "cluster": "local"}
+def _payload(folder: Path, labels: dict[str, str]) -> Path:
+    """Write a webhook's payload with one firing alert."""
     alert = {
         "status": "firing",
         "labels": labels,
         "startsAt": "2026-11-22T21:47:28Z",
         "fingerprint": "a",
     }
-    payload = tmp_path / "alert.json"
+    payload = folder / "alert.json"
     payload.write_text(json.dumps({"alerts": [alert]}))
+    return payload
+
+
+def test_plan_says_what_would_be_done_and_what_the_level_forbids(config, tmp_path) -> None:
+    labels = {"alertname": "GpuLost", "node": "n", "gpu": "1", "cluster": "local"}
+    payload = _payload(tmp_path, labels)
     result = _run("plan", "--config", config, payload)
     assert result.exit_code == 0
     assert "Playbook gpu-lost" in result.output
@@ -176,14 +183,7 @@ def test_check_warns_of_notifications_that_reach_nobody(config, tmp_path) -> Non
 
 def test_plan_prints_no_control_character_of_an_alert(config, tmp_path) -> None:
     labels = {"alertname": "a\x1b[2J\x07", "node": "n", "severity": "warning", "cluster": "local"}
-    alert = {
-        "status": "firing",
-        "labels": labels,
-        "startsAt": "2026-11-22T21:47:28Z",
-        "fingerprint": "a",
-    }
-    payload = tmp_path / "alert.json"
-    payload.write_text(json.dumps({"alerts": [alert]}))
+    payload = _payload(tmp_path, labels)
     result = _run("plan", "--config", config, payload)
     assert "matches a [2J  on node/n." in result.output
     assert "\x1b" not in result.output
