@@ -25,11 +25,6 @@ class FailureSources:
     reported_hardware: ReportedHardware
 
 
-def ends_jobs(playbook: Playbook) -> bool:
-    """Return whether a playbook treats jobs that fail by themselves, and ends them at its limit."""
-    return playbook.jobs is not None and playbook.jobs.then is not None
-
-
 def failures_of(
     job: JobFacts,
     incident: Incident,

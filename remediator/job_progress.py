@@ -11,7 +11,6 @@ from remediator.core.facts import Facts
 from remediator.core.model import Episode, Incident, Playbook
 from remediator.core.reasons import Reason
 from remediator.core.storm import stalled_together
-from remediator.job_failures import ends_jobs
 from remediator.sensors import Sensors
 
 # The job of a lost GPU completes no step, so a step this long (seconds) after the alert's start refutes the
@@ -62,7 +61,7 @@ async def stalled_jobs(sensors: Sensors, incident: Incident, playbook: Playbook)
     shared cause is likely. A job that fails repeatedly completes steps between its failures.
     """
     began = max((one.starts_at for one in incident.alerts), default=0.0)
-    if not ends_jobs(playbook) and await _stepped_since(sensors, [incident.target.name], began):
+    if not playbook.ends_jobs and await _stepped_since(sensors, [incident.target.name], began):
         return (
             f"{incident.target} has completed a step since its alert began, so it is not restarted."
         )

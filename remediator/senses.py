@@ -25,7 +25,7 @@ from remediator.core.routing import BEFORE_REPAIR, covers_gpus
 from remediator.hardware_facts import Gathered, assemble, target_jobs
 from remediator.health import HealthReport
 from remediator.identity import alerts_on_other_hardware, identify
-from remediator.job_failures import FailureSources, ends_jobs, failures_of
+from remediator.job_failures import FailureSources, failures_of
 from remediator.job_progress import is_dead, refuted_alerts, stalled_jobs
 from remediator.pool_status import PoolStatus
 from remediator.reported_hardware import Reported, ReportedHardware
@@ -214,7 +214,7 @@ class Senses:
         self, incident: Incident, playbook: Playbook, facts: Facts, *, fresh: bool
     ) -> Facts:
         job = await self._sources.cluster.job(incident.target.name)
-        if job is not None and ends_jobs(playbook):
+        if job is not None and playbook.ends_jobs:
             snapshot = await self._snapshot(incident, fresh=fresh)
             storms = (
                 self._with_storm(facts.stops, pool, self.storm_in(snapshot, pool))

@@ -67,8 +67,7 @@ async def _excluded(job_id: str, step: Step, tools: Tools) -> tuple[Target, ...]
     which it failed, and other hardware comes from the alerts that are active now.
     """
     if step.target.kind is TargetKind.JOB:
-        ends = tools.playbook.jobs is not None and tools.playbook.jobs.then is not None
-        now = sorted(tools.senses.reported_now) if ends else ()
+        now = tools.senses.reported_now if tools.playbook.ends_jobs else ()
         return tuple(dict.fromkeys((*step.also, *now)))
     job = await tools.cluster.job(job_id) if step.also else None
     moved = job is not None and job.running and not job.uses(step.target)

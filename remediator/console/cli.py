@@ -61,7 +61,7 @@ def remote(command: Callable[Concatenate[RemediatorClient, P], None]) -> Callabl
 
 
 def _limit(default: int, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    kind = click.IntRange(1, MOST)
+    kind = IntegerRange(1, MOST)
     return click.option("--limit", default=default, show_default=True, type=kind, help=text)
 
 

@@ -12,6 +12,7 @@ import click
 
 from fleetmedic.kernel.errors import UserError, shortened
 from fleetmedic.kernel.labels import Target
+from fleetmedic.terminal.numbers import IntegerRange
 from fleetmedic.terminal.output import clean, legible
 from remediator.console import complete
 from remediator.console.cli import remote
@@ -133,7 +134,7 @@ def retry(remediator: RemediatorClient, incident: str, reason: str) -> None:
 
 _request = click.option(
     "--request",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     metavar="N",
     help="Number of the request, as in its notification. [default: the current request]",
 )

@@ -150,9 +150,10 @@ def _service(case: Case) -> Decision:
     if not able.allows:
         return give_up(case, able.reason, able.text)
     if is_job and case.playbook.jobs is not None:
-        ends = case.playbook.jobs.then is not None
         text = f"The remediator restarts {case.incident.target} elsewhere if it fails again."
-        return Move(IncidentState.DRAINING, Reason.MOVING_JOBS, text if ends else "")
+        return Move(
+            IncidentState.DRAINING, Reason.MOVING_JOBS, text if case.playbook.ends_jobs else ""
+        )
     if not is_job and case.playbook.scale is not None:
         return Move(IncidentState.REPAIRING, Reason.REPAIR_STARTS)
     return give_up(case, Reason.UNSUPPORTED)

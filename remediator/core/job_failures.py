@@ -71,8 +71,7 @@ def below_limit(case: Case) -> str:
 def no_trouble(case: Case) -> str:
     """Return why the job needs no restart: it has not failed again. Empty if it has, or if the playbook
     restarts jobs for another reason."""
-    loops = case.playbook.jobs is not None and case.playbook.jobs.then is not None
-    if not loops or failed_again(case) or alerted_again(case):
+    if not case.playbook.ends_jobs or failed_again(case) or alerted_again(case):
         return ""
     return f"{case.incident.target} has not failed by itself since its last restart."
 

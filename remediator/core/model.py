@@ -229,6 +229,11 @@ class Playbook:
         """Return whether the playbook only sends notifications."""
         return not (self.quarantine or self.jobs or self.ladder or self.scale)
 
+    @property
+    def ends_jobs(self) -> bool:
+        """Return whether the playbook treats jobs that fail by themselves, and ends them at its limit."""
+        return self.jobs is not None and self.jobs.then is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
